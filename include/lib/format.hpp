@@ -4,7 +4,8 @@
 //
 // Placeholders: {} or {:[<|>][#][0][width][x|d|c]}. `<` pads right (left-aligned), `>` pads left; numbers default to
 // right alignment when a width is given, text to left. `#` puts 0x before hexadecimal. `{{` and `}}` are braces.
-// The number of arguments is checked when the program is compiled.
+// Zeros go between sign or prefix and digits, and only where no alignment is asked for. The number of arguments is
+// checked when the program is compiled; a placeholder outside this grammar prints {?}.
 //
 // Arguments: integers (printed in full 64 bits), bool, char, C strings, std::string_view, pointers, and the address
 // types, which print in hexadecimal (PhysAddr, VirtAddr, Pfn) or decimal (PageCount).
@@ -83,17 +84,20 @@ struct FormatArg {
 
 using FormatArgs = std::span<const FormatArg>;
 
-/// Counts the placeholders of a format; used at compile time. Throws (so: does not compile) on a stray brace.
+/// Never defined and not constexpr: a call makes the compiler refuse the format, and `why` stands in its message.
+void malformed_format(const char* why);
+
+/// Counts the placeholders of a format; used at compile time. A stray brace does not compile.
 consteval usize count_placeholders(std::string_view format) {
   usize count = 0;
   for (usize i = 0; i < format.size(); ++i) {
     if (format[i] == '{') {
       if (i + 1 < format.size() && format[i + 1] == '{') { ++i; continue; }
       while (i < format.size() && format[i] != '}') ++i;
-      if (i == format.size()) throw "unterminated placeholder";
+      if (i == format.size()) malformed_format("unterminated placeholder");
       ++count;
     } else if (format[i] == '}') {
-      if (i + 1 >= format.size() || format[i + 1] != '}') throw "stray closing brace";
+      if (i + 1 >= format.size() || format[i + 1] != '}') malformed_format("stray closing brace");
       ++i;
     }
   }
@@ -105,7 +109,7 @@ template <typename... Args>
 struct FormatString {
   template <usize N>
   consteval FormatString(const char (&literal)[N]) : text(literal) {  // NOLINT(google-explicit-constructor)
-    if (count_placeholders({literal, N - 1}) != sizeof...(Args)) throw "arguments do not match placeholders";
+    if (count_placeholders({literal, N - 1}) != sizeof...(Args)) malformed_format("arguments do not match placeholders");
   }
   const char* text;
 };
@@ -118,5 +122,9 @@ void format_to(Sink& sink, FormatString<std::type_identity_t<Args>...> format, c
   const FormatArg packed[] = {FormatArg{args}..., FormatArg{}};
   vformat_to(sink, format.text, FormatArgs{packed, sizeof...(Args)});
 }
+
+/// Text that may hold anything, safe to print on one line: bytes outside printable ASCII as \xNN, a backslash doubled,
+/// and "..." after the first `limit` bytes.
+void write_escaped(Sink& sink, std::string_view text, usize limit = 64);
 
 }  // namespace paean
