@@ -1,0 +1,168 @@
+#include "arch/address_space.hpp"
+
+#include "arch/cpu.hpp"
+#include "arch/fixmap.hpp"
+#include "arch/irq.hpp"
+#include "lib/assert.hpp"
+
+namespace paean::arch {
+
+using namespace pte_bits;
+
+extern Pdpt kernel_pdpt;
+
+namespace {
+
+constexpr u32 kCr3PdptMask = ~31u;
+
+PhysAddr current_pdpt() { return PhysAddr{read_cr3() & kCr3PdptMask}; }
+
+u64 read_pdpte(u32 slot) {
+  const PhysAddr pdpt = current_pdpt();
+  const FixWindow window{pdpt};
+  return reinterpret_cast<const u64*>(window.bytes() + pdpt.page_offset())[slot];
+}
+
+Pte* table_entries(const FixWindow& window) { return window.as<PageTable>()->entries; }
+
+/// The directory that covers `va`. Kernel directories exist from the first page table on.
+Result<PhysAddr> directory_of(VirtAddr va) {
+  const PteValue pdpte{read_pdpte(pdpt_index(va))};
+  if (!pdpte.present()) return std::unexpected(Error::NotFound);
+  return pdpte.address();
+}
+
+PteValue load_entry(PhysAddr table, u32 index) {
+  const FixWindow window{table};
+  return table_entries(window)[index].load();
+}
+
+void set_entry(PhysAddr table, u32 index, PteValue value) {
+  const FixWindow window{table};
+  table_entries(window)[index].set(value);
+}
+
+/// The PTE page for `va`, made if there is none.
+Result<PhysAddr> table_for(VirtAddr va, TableAllocator allocate) {
+  const PhysAddr directory = TRY(directory_of(va));
+  const PteValue pde = load_entry(directory, pd_index(va));
+  if (pde.has(kLarge) && pde.present()) return std::unexpected(Error::Busy);
+  if (pde.present()) return pde.address();
+  if (allocate == nullptr) return std::unexpected(Error::NotFound);
+  const PhysAddr table = TRY(allocate());
+  set_entry(directory, pd_index(va), make_table(table));
+  return table;
+}
+
+/// Applies `change` to each existing 4 KiB entry of a range and drops its translation here.
+template <typename Change>
+Result<> change_range(VirtAddr va, u32 bytes, Change change) {
+  for (u32 done = 0; done < bytes; done += kPageSize) {
+    const PhysAddr table = TRY(table_for(va + done, nullptr));
+    const FixWindow window{table};
+    change(table_entries(window)[pt_index(va + done)]);
+    invalidate_page(va + done);
+  }
+  return {};
+}
+
+}  // namespace
+
+Walk walk_current(VirtAddr va) {
+  Walk walk;
+  walk.pdpte = read_pdpte(pdpt_index(va));
+  const PteValue pdpte{walk.pdpte};
+  if (!pdpte.present()) return walk;
+  walk.pd_page = pdpte.address();
+  walk.pde = load_entry(walk.pd_page, pd_index(va));
+  if (!walk.pde.present()) return walk;
+  if (walk.pde.has(kLarge)) {
+    walk.large = walk.mapped = true;
+    walk.address = walk.pde.large_address() + (va.raw() & (kLargePageSize - 1));
+    return walk;
+  }
+  walk.pt_page = walk.pde.address();
+  walk.pte = load_entry(walk.pt_page, pt_index(va));
+  walk.mapped = walk.pte.present();
+  if (walk.mapped) walk.address = walk.pte.address() + va.page_offset();
+  return walk;
+}
+
+void write_pdpte(u32 slot, u64 value) {
+  const IrqsOffGuard guard;
+  volatile u64* entry = &kernel_pdpt.slots[slot];
+  *entry = value;  // not atomic: the CPU reads the table only when CR3 is loaded, which is next
+  write_cr3(read_cr3());
+  flush_tlb_all();
+}
+
+void drop_identity_map() { write_pdpte(0, 0); }
+
+Result<> map_range(VirtAddr va, PhysAddr pa, u32 bytes, Protection protection, TableAllocator allocate) {
+  ASSERT(va.is_aligned(kPageSize) && pa.is_aligned(kPageSize) && bytes % kPageSize == 0);
+  while (bytes != 0) {
+    if (va.is_aligned(kLargePageSize) && pa.is_aligned(kLargePageSize) && bytes >= kLargePageSize) {
+      const PhysAddr directory = TRY(directory_of(va));
+      const FixWindow window{directory};
+      // One window serves every large page of this directory.
+      do {
+        Pte& entry = table_entries(window)[pd_index(va)];
+        ASSERT(!entry.load().present());
+        entry.set(make_leaf(pa, protection).with(kLarge));
+        va += kLargePageSize;
+        pa += kLargePageSize;
+        bytes -= kLargePageSize;
+      } while (bytes >= kLargePageSize && pd_index(va) != 0);
+      continue;
+    }
+    const PhysAddr table = TRY(table_for(va, allocate));
+    const FixWindow window{table};
+    do {
+      Pte& entry = table_entries(window)[pt_index(va)];
+      ASSERT(!entry.load().present());
+      entry.set(make_leaf(pa, protection));
+      va += kPageSize;
+      pa += kPageSize;
+      bytes -= kPageSize;
+    } while (bytes != 0 && pt_index(va) != 0);
+  }
+  return {};
+}
+
+Result<> populate_tables(VirtAddr va, u32 bytes, TableAllocator allocate) {
+  const VirtAddr end = va + bytes;
+  for (VirtAddr at = va.align_down(kLargePageSize); at < end; at += kLargePageSize) {
+    (void)TRY(table_for(at, allocate));
+  }
+  return {};
+}
+
+Result<> with_pte(VirtAddr va, void (*use)(Pte&, u64), u64 argument) {
+  const PhysAddr table = TRY(table_for(va, nullptr));
+  const FixWindow window{table};
+  use(table_entries(window)[pt_index(va)], argument);
+  return {};
+}
+
+Result<> protect_range(VirtAddr va, u32 bytes, Protection protection) {
+  return change_range(va, bytes, [protection](Pte& pte) {
+    (void)pte.exchange(make_leaf(pte.load().address(), protection));
+  });
+}
+
+Result<> unmap_range(VirtAddr va, u32 bytes) {
+  return change_range(va, bytes, [](Pte& pte) { pte.clear(); });
+}
+
+void flush_tlb_all() {
+  const IrqsOffGuard guard;
+  const u32 cr4 = read_cr4();
+  if ((cr4 & kCr4Pge) != 0) {  // a CR3 reload would leave global entries alone
+    write_cr4(cr4 & ~kCr4Pge);
+    write_cr4(cr4);
+  } else {
+    write_cr3(read_cr3());
+  }
+}
+
+}  // namespace paean::arch

@@ -1,0 +1,54 @@
+// Per-CPU variables: one copy for each CPU, reached through the FS segment register.
+//
+//   PER_CPU(u32, irq_count);            // at namespace scope, constant-initialised
+//   ++irq_count.local();                // this CPU's: caller has preemption or interrupts off
+//   irq_count.on(cpu)                   // another CPU's: caller knows how it is synchronised
+//
+// The variables lie in the section .percpu. The boot CPU uses the section itself; each further CPU gets a copy of it,
+// and `percpu_delta` in that copy is the distance from the section. FS's base is the same distance, so
+// `fs:percpu_delta` reads this CPU's own.
+#pragma once
+
+#include "arch/layout.hpp"
+#include "lib/types.hpp"
+
+namespace paean::arch {
+
+extern "C" u32 percpu_delta;          // in .percpu; named in assembly
+extern u32 percpu_deltas[kMaxCpus];   // by CPU number
+inline constexpr u32 kNoCpuDelta = 0xffffffff;
+
+/// Distance of this CPU's copy from the section. Not volatile: constant while the caller stays on this CPU.
+[[gnu::always_inline]] inline u32 this_percpu_delta() {
+  u32 delta;
+  asm("movl %%fs:%1, %0" : "=r"(delta) : "m"(percpu_delta));
+  return delta;
+}
+
+template <typename T>
+class PerCpu {
+ public:
+  constexpr PerCpu() = default;
+  constexpr explicit PerCpu(T value) : value_(value) {}
+  PerCpu(const PerCpu&) = delete;
+  PerCpu& operator=(const PerCpu&) = delete;
+
+  [[gnu::always_inline]] T& local() { return at(this_percpu_delta()); }
+  T& on(u32 cpu) { return at(percpu_deltas[cpu]); }
+
+ private:
+  [[gnu::always_inline]] T& at(u32 delta) {
+    return *reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(&value_) + delta);
+  }
+  T value_{};
+};
+
+#define PER_CPU(type, name) [[gnu::section(".percpu")]] constinit ::paean::arch::PerCpu<type> name
+
+extern PerCpu<u32> cpu_number;
+/// 0 is the boot CPU.
+[[gnu::always_inline]] inline u32 this_cpu() { return cpu_number.local(); }
+/// CPUs that are running.
+u32 online_cpus();
+
+}  // namespace paean::arch

