@@ -1,7 +1,7 @@
 // Runs command lines: finds the command, splits lists at `;`, helps after a slip of the finger, completes names.
 //
-// An instance works on the table of commands that it is given; the kernel's own has all KCOMMANDs and is reached through
-// run_command_line(). Lists: `meminfo; zoneinfo`. Quotes hold `;` and blanks: repeat 3 "alloc 1; free 1".
+// An instance works on the table of commands that it is given; the kernel's own has all KCOMMANDs and is reached
+// through run_command_line(). Lists: `meminfo; zoneinfo`. Quotes hold `;` and blanks: repeat 3 "alloc 1; free 1".
 // Context: one thread at a time; commands may run further lines through args.interpreter(), at most kMaxDepth deep, so
 // that no line can overrun the stack.
 #pragma once
