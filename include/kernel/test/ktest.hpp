@@ -11,12 +11,12 @@
 //   }
 //
 // The body gets `TestContext& test`, which the macros use by that name; a helper with checks of its own takes
-// `TestContext& test` as a parameter. test.random() repeats with `selftest.seed=`, test.note() writes a diagnostic line.
+// `TestContext& test` as a parameter. test.random() repeats with `selftest.seed=`; test.note() writes a diagnostic.
 // A lambda that checks captures by reference. REQUIRE and SKIP return, so they stand where `return;` may stand.
 //
 // Around each test the runner (runner.hpp) compares what the kernel owns before and after, so tests give back what they
 // take, and prefer private instances of the classes to the live ones.
-// Context: a kernel thread, interrupts on, may sleep; 30 s (Slow: 120 s), then the watchdog panics with the test's name.
+// Context: a kernel thread, interrupts on, may sleep; 30 s (Slow: 120 s), then the watchdog panics with its name.
 #pragma once
 
 #include <string_view>

@@ -13,7 +13,7 @@
 // A selection is a comma-separated list: `all`, globs over suite.name, or the name of a suite. Death tests are chosen
 // only by their full name. A part of the list that chooses nothing is itself a failed test, so that a typing error can
 // never pass.
-// Context: one run at a time for each runner; tick() from the timer interrupt. Pure apart from the injected environment.
+// Context: one run at a time for each runner; tick() from the timer interrupt. Pure apart from its environment.
 #pragma once
 
 #include <array>
