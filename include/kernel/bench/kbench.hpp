@@ -6,7 +6,7 @@
 //   KBENCH(alloc_batch_2048, "2048 high pages, then free them", .iterations = 100) { ... }
 //   KBENCH(boot, "entry to prompt") { bench.report(BenchValue::whole(boot_cost()), bench.unit()); }
 //
-// run() warms up, turns interrupts off, and counts the clock over the loop; the cost of the same loop with an empty body
+// run() warms up, turns interrupts off, and counts the clock over the loop; what the same loop costs with an empty body
 // is subtracted. Under `-icount shift=0,sleep=off` the clock is the guest's instruction count and the figure repeats
 // exactly; otherwise it is TSC cycles. The unit is always printed.
 // keep(value) makes the compiler believe that a value is needed, so that work for it is not optimised away.
@@ -72,9 +72,9 @@ class BenchContext {
     bool again = true;
     do {
       body();
-      // Written out, so that the loop costs the same two instructions whether the counter got a register or, beside a
-      // hungry body, lives on the stack; and so that an empty loop is not optimised away.
-      asm volatile("decl %0" : "+rm"(left), "=@ccnz"(again) : : "memory");
+      // In memory and written out, so that every loop costs the same two instructions however many registers its body
+      // needs, and so that an empty one is not optimised away.
+      asm volatile("decl %0" : "+m"(left), "=@ccnz"(again) : : "memory");
     } while (again);
     return arch::read_tsc() - begin;
   }
