@@ -109,7 +109,7 @@ template <typename... Args>
 struct FormatString {
   template <usize N>
   consteval FormatString(const char (&literal)[N]) : text(literal) {  // NOLINT(google-explicit-constructor)
-    if (count_placeholders({literal, N - 1}) != sizeof...(Args)) malformed_format("arguments do not match placeholders");
+    if (count_placeholders({literal, N - 1}) != sizeof...(Args)) malformed_format("arguments and placeholders differ");
   }
   const char* text;
 };

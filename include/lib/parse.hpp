@@ -19,9 +19,9 @@ std::optional<u64> take_size(std::string_view& text);
 std::optional<u64> parse_number(std::string_view text);
 std::optional<u64> parse_size(std::string_view text);
 
-/// Takes the next word, up to a blank (space, tab, CR, LF). Double quotes, anywhere in it, hold blanks together and stay
-/// in the word, for unquote(); one that is never closed reaches to the end. An empty view means that there was none.
-/// Leading blanks are skipped.
+/// Takes the next word, up to a blank (space, tab, CR, LF). Double quotes, anywhere in it, hold blanks together and
+/// stay in the word, for unquote(); one that is never closed reaches to the end. An empty view means that there was
+/// none. Leading blanks are skipped.
 std::string_view take_word(std::string_view& text);
 
 /// Without one pair of double quotes around it.

@@ -1,7 +1,7 @@
 // A table of tagged physical ranges: sorted, never overlapping, neighbours of one tag merged, fixed capacity.
 //
-// Two owners share it, so that it is proved once: MemoryMap tags ranges with what memory is, RegionAllocator with why it
-// was reserved.
+// Two owners share it, so that it is proved once: MemoryMap tags ranges with what memory is, RegionAllocator with why
+// it was reserved.
 //
 //   [ Usable      )[ AcpiNvs )      [ Reserved )
 //   0              |         |      |          |          begin <= addr < end
