@@ -78,7 +78,7 @@ class RangeTable {
     return entries_[index].tag;
   }
 
-  /// Gives `tag` to every byte of the range that has none, and to those with an old tag for which replaces(old) is true.
+  /// Gives `tag` to every byte of the range that has none, and to those with an old tag that replaces(old) gives up.
   /// Error::TooLarge, with nothing changed, if the result might not fit: a range over k entries adds at most k + 1.
   template <typename Replaces>
   [[nodiscard]] constexpr Result<> paint(PhysRange range, Tag tag, Replaces replaces) {
@@ -107,8 +107,8 @@ class RangeTable {
     return {};
   }
 
-  /// Calls edit(Entry&) on each entry in order. What it leaves empty is dropped and neighbours are merged again; edit may
-  /// also change the entry before it, its second argument (nullptr for the first). Order must be kept by the caller.
+  /// Calls edit(entry, previous) on each entry in order; previous is nullptr for the first. Both may be changed. What is
+  /// empty afterwards is dropped and neighbours are merged again. The edit must keep the order.
   template <typename Edit>
   constexpr void rewrite(Edit edit) {
     const usize old_count = count_;

@@ -7,8 +7,8 @@
 //   reservations      [ KernelImage )[ FrameWords )         [ Firmware )
 //   for_each_free  [ )                             [        )           [          )
 //
-// Reservations stay for ever; at the hand-over the buddy allocator gets every range of for_each_free(), and the ledger
-// gets reserved_bytes() of every reason.
+// Reservations stay for ever. At the hand-over the buddy allocator gets every range of for_each_free(), and the ledger
+// reserved_bytes() of every reason.
 //
 // Owner: the boot CPU, until the hand-over. No locks. Memory: the table in the object, about 20 KB. Units: bytes, always
 // multiples of 4096. Source of the idea: memblock.
@@ -72,8 +72,8 @@ class RegionAllocator {
     for (const Reservation& entry : table_.entries()) fn(entry.begin, entry.end, entry.tag);
   }
 
-  /// Usable bytes that this reason holds. The sum over all reasons plus free_bytes() is what the firmware called usable,
-  /// less what was clipped.
+  /// Usable bytes that this reason holds. The sum over all reasons plus free_bytes() is what the firmware called
+  /// usable, less what was clipped.
   u64 reserved_bytes(BootReason reason) const;
   u64 free_bytes() const;
 
