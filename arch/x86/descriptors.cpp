@@ -1,0 +1,92 @@
+// Segment descriptors of each CPU: flat code and data, one TSS for stack switches from user mode, one TSS that is the
+// double-fault task, and FS for per-CPU variables.
+#include "arch/cpu.hpp"
+#include "arch/percpu.hpp"
+#include "arch/traps.hpp"
+#include "arch/traps_internal.hpp"
+
+namespace paean::arch {
+
+extern "C" {
+[[gnu::section(".percpu")]] constinit u32 percpu_delta = 0;
+extern char double_fault_entry[];
+}
+constinit u32 percpu_deltas[kMaxCpus] = {};
+PER_CPU(u32, cpu_number){0u};
+
+namespace {
+
+constexpr u32 kDoubleFaultStackSize = 8192;
+
+struct [[gnu::packed]] DescriptorPointer {
+  u16 limit;
+  u32 base;
+};
+
+struct CpuDescriptors {
+  u64 gdt[kGdtEntries];
+  TaskState main_task;
+  TaskState double_fault_task;
+};
+
+PER_CPU(CpuDescriptors, descriptors);
+// Not per-CPU data: 8 KiB in the image template would be copied for every CPU. Only the boot CPU's is in the image.
+[[gnu::section(".bss.page_aligned")]] alignas(kPageSize) constinit u8 boot_double_fault_stack[kDoubleFaultStackSize]{};
+
+constexpr u64 make_descriptor(u32 base, u32 limit, u32 access, u32 flags) {
+  return (limit & 0xffffull) | (u64{base & 0xffffff} << 16) | (u64{access} << 40) | (u64{(limit >> 16) & 15} << 48) |
+         (u64{flags} << 52) | (u64{base >> 24} << 56);
+}
+
+constexpr u32 kFlat32 = 0xc;   // 4 KiB granularity, 32 bits
+constexpr u32 kByteUnits = 0;  // system descriptors count bytes
+
+void fill_gdt(u64* gdt, u32 delta, const TaskState* main_task, const TaskState* double_fault_task) {
+  gdt[0] = 0;
+  gdt[kSelectorCode / 8] = make_descriptor(0, 0xfffff, 0x9b, kFlat32);
+  gdt[kSelectorData / 8] = make_descriptor(0, 0xfffff, 0x93, kFlat32);
+  gdt[kSelectorUserCode / 8] = make_descriptor(0, 0xfffff, 0xfb, kFlat32);
+  gdt[kSelectorUserData / 8] = make_descriptor(0, 0xfffff, 0xf3, kFlat32);
+  gdt[kSelectorTask / 8] = make_descriptor(reinterpret_cast<u32>(main_task), sizeof(TaskState) - 1, 0x89, kByteUnits);
+  gdt[kSelectorPerCpu / 8] = make_descriptor(delta, 0xfffff, 0x93, kFlat32);
+  gdt[kSelectorDoubleFault / 8] =
+      make_descriptor(reinterpret_cast<u32>(double_fault_task), sizeof(TaskState) - 1, 0x89, kByteUnits);
+}
+
+}  // namespace
+
+void init_descriptors(u32 cpu, u32 delta) {
+  percpu_deltas[cpu] = delta;
+  auto* mine = reinterpret_cast<CpuDescriptors*>(reinterpret_cast<u32>(&descriptors) + delta);
+  mine->main_task = TaskState{};
+  mine->main_task.ss0 = kSelectorData;
+  mine->main_task.io_map = sizeof(TaskState);
+  TaskState& task = mine->double_fault_task;
+  task = TaskState{};
+  task.cr3 = read_cr3();
+  task.eip = reinterpret_cast<u32>(double_fault_entry);
+  task.esp = reinterpret_cast<u32>(boot_double_fault_stack) + kDoubleFaultStackSize;
+  task.eflags = 2;
+  task.cs = kSelectorCode;
+  task.ss = task.ds = task.es = kSelectorData;
+  task.fs = kSelectorPerCpu;
+  task.io_map = sizeof(TaskState);
+  fill_gdt(mine->gdt, delta, &mine->main_task, &mine->double_fault_task);
+
+  const DescriptorPointer pointer{sizeof mine->gdt - 1, reinterpret_cast<u32>(mine->gdt)};
+  asm volatile(
+      "lgdt %0\n"
+      "ljmp %1, $1f\n"
+      "1: movl %2, %%ds; movl %2, %%es; movl %2, %%ss\n"
+      "movl %3, %%fs\n"
+      "movl %4, %%gs\n"
+      "ltr %w5\n" ::"m"(pointer),
+      "i"(kSelectorCode), "r"(u32{kSelectorData}), "r"(u32{kSelectorPerCpu}), "r"(0), "r"(u32{kSelectorTask})
+      : "memory");
+  percpu_delta = 0;  // the boot CPU's own; other CPUs' copies are written when the copy is made
+  cpu_number.local() = cpu;
+}
+
+const TaskState& interrupted_task() { return descriptors.local().main_task; }
+
+}  // namespace paean::arch

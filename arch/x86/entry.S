@@ -1,0 +1,104 @@
+# Trap entry: every vector pushes (error code or 0), its number, all registers; then C++ with a TrapFrame.
+
+    .text
+    .macro STUB vector
+    .balign 16
+    .if (\vector == 8) || ((\vector >= 10) && (\vector <= 14)) || (\vector == 17) || (\vector == 21) || (\vector == 29) || (\vector == 30)
+    pushl $\vector                      # the CPU pushed an error code
+    .else
+    pushl $0
+    pushl $\vector
+    .endif
+    jmp trap_common
+    .endm
+
+    .balign 16
+    .globl trap_stubs
+trap_stubs:
+    .set vector, 0
+    .rept 256
+    STUB vector
+    .set vector, vector + 1
+    .endr
+
+    .balign 16
+trap_common:
+    cld
+    pushal
+    pushl %ds
+    pushl %es
+    pushl %fs
+    pushl %gs
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl $0x30, %eax                    # the per-CPU segment
+    movl %eax, %fs
+    pushl %esp
+    call trap_dispatch
+    addl $4, %esp
+    .globl trap_return
+trap_return:
+    popl %gs
+    popl %fs
+    popl %es
+    popl %ds
+    popal
+    addl $8, %esp
+    iretl
+
+# The double-fault task starts here, on its own stack with interrupts off; the faulting state is in the other TSS.
+    .balign 16
+    .globl double_fault_entry
+double_fault_entry:
+    cld
+    xorl %ebp, %ebp
+    pushl %ebp
+    jmp double_fault_main
+
+# u32 probe_load(u32 address, u32* value): 0, or 1 if the read faulted.
+    .balign 16
+    .globl probe_load
+probe_load:
+    movl 4(%esp), %eax
+1:  movl (%eax), %eax
+    movl 8(%esp), %ecx
+    movl %eax, (%ecx)
+    xorl %eax, %eax
+    ret
+2:  movl $1, %eax
+    ret
+    .section fixups, "a"
+    .long 1b, 2b
+    .text
+
+# u32 probe_store(u32 address, u32 value)
+    .balign 16
+    .globl probe_store
+probe_store:
+    movl 4(%esp), %ecx
+    movl 8(%esp), %edx
+3:  movl %edx, (%ecx)
+    xorl %eax, %eax
+    ret
+4:  movl $1, %eax
+    ret
+    .section fixups, "a"
+    .long 3b, 4b
+    .text
+
+# u32 probe_call(u32 address): calls it; the fault handler continues at probe_call_failed if the fetch faults.
+    .balign 16
+    .globl probe_call, probe_call_failed
+probe_call:
+    movl 4(%esp), %eax
+    movl %esp, probe_call_esp
+    call *%eax
+    xorl %eax, %eax
+    ret
+probe_call_failed:
+    movl probe_call_esp, %esp
+    movl $1, %eax
+    ret
+
+    .section .note.GNU-stack, "", @progbits

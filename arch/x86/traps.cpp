@@ -1,0 +1,166 @@
+// From vectors to handlers.
+#include "arch/traps.hpp"
+
+#include "arch/cpu.hpp"
+#include "arch/interrupts.hpp"
+#include "arch/percpu.hpp"
+#include "arch/traps_internal.hpp"
+#include "lib/assert.hpp"
+
+namespace paean::arch {
+
+extern "C" {
+extern char trap_stubs[], probe_call_failed[];
+extern const u32 __start_fixups[], __stop_fixups[];
+u32 probe_load(u32 address, u32* value);
+u32 probe_store(u32 address, u32 value);
+u32 probe_call(u32 address);
+constinit u32 probe_call_esp = 0;
+void trap_dispatch(TrapFrame* frame);
+[[noreturn]] void double_fault_main();
+}
+
+namespace {
+
+constexpr u32 kStubSize = 16;
+constexpr u32 kIsaIrqs = 16;
+constexpr u8 kInterruptGate = 0x8e, kTaskGate = 0x85;
+
+struct Gate {
+  u16 offset_low, selector;
+  u8 zero, type;
+  u16 offset_high;
+};
+static_assert(sizeof(Gate) == 8);
+
+struct [[gnu::packed]] DescriptorPointer {
+  u16 limit;
+  u32 base;
+};
+
+constinit Gate idt[256]{};
+constinit IrqHandler irq_handlers[kIsaIrqs]{};
+constinit IrqHandler timer_handler = nullptr;
+
+struct IrqCounts {
+  u32 taken[kIsaIrqs + 1];
+};
+PER_CPU(IrqCounts, irq_counts);
+PER_CPU(u32, probe_target){0u};
+PER_CPU(u32, probe_error){0u};
+
+/// A fault at an instruction that expects one continues at its fix-up.
+bool fix_up(TrapFrame& frame) {
+  for (const u32* pair = __start_fixups; pair != __stop_fixups; pair += 2) {
+    if (pair[0] == frame.eip) {
+      frame.eip = pair[1];
+      probe_error.local() = frame.error;
+      return true;
+    }
+  }
+  if (probe_target.local() != 0 && frame.eip == probe_target.local() && frame.vector == kVectorPageFault) {
+    frame.eip = reinterpret_cast<u32>(probe_call_failed);
+    probe_error.local() = frame.error;
+    return true;
+  }
+  return false;
+}
+
+void handle_exception(TrapFrame& frame) {
+  if ((frame.vector == kVectorPageFault || frame.vector == 13) && !frame.from_user() && fix_up(frame)) return;
+  fatal_trap(frame, exception_name(frame.vector));
+}
+
+void handle_irq(u32 irq, IrqsOff off) {
+  if (irq_is_spurious(irq)) return;
+  ++irq_counts.local().taken[irq];
+  if (irq_handlers[irq] != nullptr) irq_handlers[irq](off);
+  end_of_interrupt(irq);
+}
+
+}  // namespace
+
+extern "C" void trap_dispatch(TrapFrame* frame) {
+  const IrqsOff off = IrqsOff::assume();
+  if (frame->vector < kVectorIrqBase) return handle_exception(*frame);
+  if (frame->vector < kVectorIrqBase + kIsaIrqs) return handle_irq(frame->vector - kVectorIrqBase, off);
+  if (frame->vector == kVectorTimer) {
+    ++irq_counts.local().taken[kIsaIrqs];
+    end_of_local_interrupt();
+    if (timer_handler != nullptr) timer_handler(off);
+    return;
+  }
+  if (frame->vector == kVectorSpurious) return;  // by definition without an end-of-interrupt
+  fatal_trap(*frame, "unexpected interrupt vector");
+}
+
+/// Runs as a task: the registers at the fault are in the task that was interrupted.
+extern "C" void double_fault_main() {
+  const TaskState& at = interrupted_task();
+  TrapFrame frame{};
+  frame.gs = at.gs, frame.fs = at.fs, frame.es = at.es, frame.ds = at.ds;
+  frame.edi = at.edi, frame.esi = at.esi, frame.ebp = at.ebp, frame.ebx = at.ebx;
+  frame.edx = at.edx, frame.ecx = at.ecx, frame.eax = at.eax;
+  frame.vector = kVectorDoubleFault;
+  frame.eip = at.eip, frame.cs = at.cs | 3, frame.eflags = at.eflags;  // | 3: ESP and SS are in the frame
+  frame.user_esp = at.esp, frame.user_ss = at.ss;
+  asm volatile("movl %%cr0, %%eax; andl $~8, %%eax; movl %%eax, %%cr0" ::: "eax");  // a task switch sets TS
+  fatal_trap(frame, exception_name(kVectorDoubleFault));
+}
+
+void init_idt() {
+  for (u32 vector = 0; vector < 256; ++vector) {
+    const u32 at = reinterpret_cast<u32>(trap_stubs) + vector * kStubSize;
+    idt[vector] = Gate{static_cast<u16>(at), kSelectorCode, 0, kInterruptGate, static_cast<u16>(at >> 16)};
+  }
+  idt[kVectorDoubleFault] = Gate{0, kSelectorDoubleFault, 0, kTaskGate, 0};
+  const DescriptorPointer pointer{sizeof idt - 1, reinterpret_cast<u32>(idt)};
+  asm volatile("lidt %0" ::"m"(pointer));
+}
+
+std::string_view exception_name(u32 vector) {
+  static constexpr std::string_view kNames[] = {
+      "#DE divide error",         "#DB debug",           "NMI",
+      "#BP breakpoint",           "#OF overflow",        "#BR bound range",
+      "#UD invalid opcode",       "#NM device not available", "#DF double fault",
+      "coprocessor overrun",      "#TS invalid TSS",     "#NP segment not present",
+      "#SS stack segment fault",  "#GP general protection", "#PF page fault",
+      "vector 15",                "#MF x87 error",       "#AC alignment check",
+      "#MC machine check",        "#XM SIMD error",      "#VE virtualization",
+      "#CP control protection"};
+  return vector < std::size(kNames) ? kNames[vector] : "reserved exception";
+}
+
+void set_irq_handler(u32 irq, IrqHandler handler) {
+  ASSERT(irq < kIsaIrqs);
+  irq_handlers[irq] = handler;
+  enable_irq_line(irq);
+}
+
+void set_timer_handler(IrqHandler handler) { timer_handler = handler; }
+
+u32 irq_count(u32 irq) { return irq <= kIsaIrqs ? irq_counts.local().taken[irq] : 0; }
+
+Result<u32> probe_read(VirtAddr va) {
+  u32 value = 0;
+  if (probe_load(va.raw(), &value) != 0) return std::unexpected(Error::NotFound);
+  return value;
+}
+
+Result<> probe_write(VirtAddr va, u32 value) {
+  if (probe_store(va.raw(), value) != 0) return std::unexpected(Error::NotFound);
+  return {};
+}
+
+Result<> probe_execute(VirtAddr va) {
+  const IrqsOffGuard guard;
+  probe_target.local() = va.raw();
+  const bool refused = probe_call(va.raw()) != 0;
+  probe_target.local() = 0;
+  if (refused) return std::unexpected(Error::NotFound);
+  return {};
+}
+
+u32 last_probe_error() { return probe_error.local(); }
+
+}  // namespace paean::arch

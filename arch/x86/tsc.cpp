@@ -1,0 +1,65 @@
+#include "arch/tsc.hpp"
+
+#include "arch/cpu.hpp"
+#include "arch/irq.hpp"
+#include "arch/pit.hpp"
+
+namespace paean::arch {
+
+namespace {
+
+constinit u64 entry_tsc = 0;
+constinit u32 khz = 0;
+constinit ClockUnit unit = ClockUnit::Cycles;
+
+/// Ticks that `count` rounds of a two-instruction loop take, with the cost of reading the clock.
+u64 time_loop(u32 count) {
+  const u64 start = read_tsc();
+  asm volatile("1: decl %0; jnz 1b" : "+r"(count));
+  return read_tsc() - start;
+}
+
+/// Instruction counting shows as exactly two ticks a round, for every length, every time.
+bool counts_instructions() {
+  const u64 base = time_loop(1000);
+  for (u32 extra : {1000u, 5000u, 9000u}) {
+    if (time_loop(1000 + extra) - base != u64{extra} * 2) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void calibrate_tsc() {
+  if (!cpu_features().tsc) {  // an i586 without one has no PAE either; kept so that nothing divides by zero
+    khz = 1000;
+    return;
+  }
+  constexpr u32 kMilliseconds = 2;  // 0.05 % of error, and instruction counting pays for every one
+  constexpr u32 kCount = kPitHz * kMilliseconds / 1000;
+  constexpr u32 kGiveUp = 10'000'000;  // polls; a machine without a PIT must not hang here
+  const IrqsOffGuard guard;
+  start_pit_countdown(static_cast<u16>(kCount));
+  const u64 start = read_tsc();
+  for (u32 polls = 0; !pit_countdown_done() && polls < kGiveUp; ++polls) cpu_relax();
+  khz = static_cast<u32>((read_tsc() - start) / kMilliseconds);
+  if (khz == 0) khz = 1;
+  unit = counts_instructions() ? ClockUnit::Instructions : ClockUnit::Cycles;
+}
+
+ClockUnit clock_unit() { return unit; }
+u32 tsc_khz() { return khz; }
+u64 tsc_at_entry() { return entry_tsc; }
+void set_tsc_at_entry(u64 value) { entry_tsc = value; }
+
+u64 microseconds_since_entry() {
+  if (khz == 0) return 0;
+  return (read_tsc() - entry_tsc) * 1000 / khz;
+}
+
+void delay_microseconds(u32 microseconds) {
+  const u64 end = read_tsc() + u64{microseconds} * khz / 1000;
+  while (read_tsc() < end) cpu_relax();
+}
+
+}  // namespace paean::arch

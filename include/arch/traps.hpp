@@ -1,0 +1,68 @@
+// Exceptions and interrupts of this CPU.
+//
+// Vectors: 0-31 exceptions, 32-47 device interrupts (ISA numbers 0-15, whether they come from PIC or IOAPIC), 0xf0 LAPIC
+// timer, 0xff spurious. Handlers run with interrupts off on the interrupted stack; a double fault runs on a task and
+// stack of its own, so that a kernel stack overflow is reported instead of resetting the machine.
+#pragma once
+
+#include <string_view>
+
+#include "arch/irq.hpp"
+#include "lib/addr.hpp"
+#include "lib/format.hpp"
+#include "lib/result.hpp"
+
+namespace paean::arch {
+
+/// What arch/x86/entry.S pushes; the last two only if the trap came from user mode.
+struct TrapFrame {
+  u32 gs, fs, es, ds;
+  u32 edi, esi, ebp, esp_at_push, ebx, edx, ecx, eax;
+  u32 vector, error;
+  u32 eip, cs, eflags;
+  u32 user_esp, user_ss;
+
+  bool from_user() const { return (cs & 3) == 3; }
+  /// The stack pointer at the trap.
+  u32 esp() const { return from_user() ? user_esp : reinterpret_cast<u32>(&user_esp); }
+};
+
+inline constexpr u32 kVectorNmi = 2, kVectorDoubleFault = 8, kVectorPageFault = 14;
+inline constexpr u32 kVectorIrqBase = 32, kVectorTimer = 0xf0, kVectorSpurious = 0xff;
+
+inline constexpr u32 kPageFaultPresent = 1, kPageFaultWrite = 2, kPageFaultUser = 4, kPageFaultReserved = 8;
+inline constexpr u32 kPageFaultFetch = 16;
+
+/// Builds this CPU's GDT, TSS and double-fault task and loads them; FS becomes the per-CPU segment.
+void init_descriptors(u32 cpu, u32 percpu_delta_value);
+/// Fills and loads the IDT. Boot CPU once; other CPUs only load it.
+void init_idt();
+
+/// `#PF page fault` and so on.
+std::string_view exception_name(u32 vector);
+
+using IrqHandler = void (*)(IrqsOff);
+/// One handler for an ISA interrupt number, enabled at the interrupt controller. Replaces an older one.
+void set_irq_handler(u32 irq, IrqHandler handler);
+/// The handler for the LAPIC timer's vector.
+void set_timer_handler(IrqHandler handler);
+/// Interrupts taken by this CPU, per ISA number; 16 is the local timer.
+u32 irq_count(u32 irq);
+
+/// Reads or writes a word that may not be mapped: NotFound instead of a fault. Any context.
+Result<u32> probe_read(VirtAddr va);
+Result<> probe_write(VirtAddr va, u32 value);
+/// Jumps to `va`; NotFound if the CPU refused to execute there. What is at `va` must return with `ret` at once.
+Result<> probe_execute(VirtAddr va);
+/// The error code of the last page fault that a probe_ function met on this CPU.
+u32 last_probe_error();
+
+/// Registers, symbolised backtrace and, for page faults, the walk of CR2.
+void print_frame(Sink& out, const TrapFrame& frame);
+/// `#0 c01034ab func+0x1b/0x40` lines from a frame pointer upwards; stops at anything odd.
+void print_backtrace(Sink& out, u32 eip, u32 ebp);
+
+/// Called for a trap that nothing handles. Implemented by kernel/base/panic.cpp; never returns.
+[[noreturn]] void fatal_trap(const TrapFrame& frame, std::string_view what);
+
+}  // namespace paean::arch
