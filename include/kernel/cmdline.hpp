@@ -64,12 +64,12 @@ inline constexpr std::array kOptions{
     Option{"exit", OptionKind::Flag, "power off with a status when selftest, bench and run are done"},
 };
 
-/// nullptr if there is no such option.
-constexpr const Option* find_option(std::string_view name) {
-  for (const Option& option : kOptions) {
-    if (option.name == name) return &option;
+/// The option's place in kOptions. (An index: under -fsanitize=undefined a pointer is no constant to g++ 12.)
+constexpr std::optional<usize> find_option(std::string_view name) {
+  for (usize i = 0; i < kOptions.size(); ++i) {
+    if (kOptions[i].name == name) return i;
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 /// Never defined and not constexpr: a call makes the compiler refuse the name.
@@ -80,7 +80,7 @@ class OptionName {
  public:
   template <usize N>
   consteval OptionName(const char (&literal)[N]) : text_(literal, N - 1) {  // NOLINT(google-explicit-constructor)
-    if (find_option(text_) == nullptr) no_such_option();
+    if (!find_option(text_)) no_such_option();
   }
   constexpr explicit OptionName(const Option& option) : text_(option.name) {}
   constexpr std::string_view text() const { return text_; }

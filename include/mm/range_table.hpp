@@ -107,8 +107,8 @@ class RangeTable {
     return {};
   }
 
-  /// Calls edit(entry, previous) on each entry in order; previous is nullptr for the first. Both may be changed. What is
-  /// empty afterwards is dropped and neighbours are merged again. The edit must keep the order.
+  /// Calls edit(entry, previous) on each entry in order; previous is nullptr for the first. Both may be changed. What
+  /// is empty afterwards is dropped and neighbours are merged again. The edit must keep the order.
   template <typename Edit>
   constexpr void rewrite(Edit edit) {
     const usize old_count = count_;

@@ -10,8 +10,8 @@
 // Reservations stay for ever. At the hand-over the buddy allocator gets every range of for_each_free(), and the ledger
 // reserved_bytes() of every reason.
 //
-// Owner: the boot CPU, until the hand-over. No locks. Memory: the table in the object, about 20 KB. Units: bytes, always
-// multiples of 4096. Source of the idea: memblock.
+// Owner: the boot CPU, until the hand-over. No locks. Memory: the table in the object, about 20 KB. Units: bytes,
+// always multiples of 4096. Source of the idea: memblock.
 #pragma once
 
 #include "mm/memory_map.hpp"

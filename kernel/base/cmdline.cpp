@@ -8,7 +8,7 @@ constexpr usize kMaxReported = 16;  // unknown words named; a line of noise must
 
 /// QEMU's -kernel puts the image's path in front. No option has a slash or, if unknown, a dot in its key.
 bool looks_like_image(const OptionWord& word) {
-  if (find_option(word.key) != nullptr) return false;
+  if (find_option(word.key)) return false;
   for (const char c : word.key) {
     if (c == '/' || c == '.') return true;
   }
@@ -113,7 +113,7 @@ void CommandLine::report_unknown(Sink& complaints) const {
   u32 more = 0;
   std::string_view rest = words_;
   while (const std::optional<OptionWord> word = take_option_word(rest)) {
-    if (find_option(word->key) != nullptr) continue;
+    if (find_option(word->key)) continue;
     bool repeated = false;
     for (usize i = 0; i < count; ++i) repeated = repeated || reported[i] == word->text;
     if (repeated) continue;
