@@ -46,7 +46,7 @@ class Completer {
   ~Completer() = default;
 };
 
-/// The last word of a line: what stands after the last blank or `;`.
+/// The last word of a line: what stands after the last blank, `;` or quote.
 std::string_view last_word(std::string_view before_cursor);
 
 }  // namespace paean

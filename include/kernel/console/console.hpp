@@ -1,6 +1,7 @@
 // The prompt: bytes from a keyboard or a wire become command lines.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <string_view>
 
@@ -22,6 +23,25 @@ class ByteSource {
 
  protected:
   ~ByteSource() = default;
+};
+
+/// A source with a memory, so that a running command can look for Ctrl-C without losing what was typed ahead.
+class TypeAhead final : public ByteSource, public StopRequest {
+ public:
+  constexpr explicit TypeAhead(ByteSource& source) : source_(source) {}
+
+  std::optional<u8> try_read() override;
+  void wait() override;
+  /// Reads what has arrived, up to the ring's size; true once for each Ctrl-C, which also forgets what came before it.
+  bool requested() override;
+
+ private:
+  static constexpr u32 kRingBytes = 256;
+
+  ByteSource& source_;
+  u32 first_ = 0;
+  u32 count_ = 0;
+  std::array<u8, kRingBytes> ring_{};
 };
 
 /// A prompt with its editor. The kernel has one; tests make their own.

@@ -12,6 +12,15 @@
 
 namespace paean {
 
+/// Knows whether the person at the keyboard wants a long command to stop (Ctrl-C).
+class StopRequest {
+ public:
+  virtual bool requested() = 0;
+
+ protected:
+  ~StopRequest() = default;
+};
+
 class CommandInterpreter final : public Completer {
  public:
   static constexpr u32 kMaxDepth = 4;
@@ -32,12 +41,17 @@ class CommandInterpreter final : public Completer {
 
   void complete(std::string_view before_cursor, Candidates& candidates) override;
 
+  /// Whom stop_requested() asks; nobody at first. Long commands ask between their steps.
+  void set_stop_request(StopRequest* request) { stop_request_ = request; }
+  bool stop_requested() const { return stop_request_ != nullptr && stop_request_->requested(); }
+
  private:
   CommandStatus run_one(std::string_view text, Sink& out);
 
   const Command* begin_;
   const Command* end_;
   u32 depth_ = 0;
+  StopRequest* stop_request_ = nullptr;
 };
 
 /// Takes the commands up to the next `;` outside quotes from the front of a list.

@@ -8,8 +8,8 @@
 // Ctrl-D and Delete delete forwards; Ctrl-K, U, W delete to the end, to the start, a word; Up, Down, Ctrl-P, N walk the
 // history of 16 lines; TAB completes; Ctrl-L clears the screen; Ctrl-C drops the line. CR, LF or CR LF end it.
 // Everything else - bytes from 0x80 up, other control bytes, unknown or broken escape sequences - is swallowed and
-// never echoed, so noise on the wire can move the cursor at worst. Only backspaces move the cursor back, so the echo is as
-// readable in a pipe's log as on a terminal.
+// never echoed, so noise on the wire can move the cursor at worst. Only backspaces move the cursor back, so the echo is
+// as readable in a pipe's log as on a terminal.
 //
 // A line of more than 512 bytes is dropped as a whole: a bell when it grows too long, one message when it ends.
 // Running the first 512 bytes of something else would be worse than running nothing.

@@ -1,0 +1,33 @@
+#include "kernel/console/completion.hpp"
+
+#include <algorithm>
+
+#include "kernel/console/text.hpp"
+
+namespace paean {
+
+void Candidates::add(std::string_view word) {
+  if (!word.starts_with(typed_) || word.size() > kMaxWord) return;
+  if (count_ == 0) {
+    std::copy(word.begin(), word.end(), common_.begin());
+    common_length_ = word.size();
+  } else {
+    const auto [differs, unused] =
+        std::mismatch(word.begin(), word.end(), common_.begin(), common_.begin() + common_length_);
+    common_length_ = static_cast<usize>(differs - word.begin());
+  }
+  ++count_;
+  if (list_ != nullptr) {
+    list_->write(word);
+    list_->write("  ");
+  }
+}
+
+std::string_view last_word(std::string_view before_cursor) {
+  const auto is_separator = [](char c) { return c == ' ' || c == ';' || c == '"'; };
+  usize begin = before_cursor.size();
+  while (begin > 0 && !is_separator(before_cursor[begin - 1])) --begin;
+  return tail(before_cursor, begin);
+}
+
+}  // namespace paean
