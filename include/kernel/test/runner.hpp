@@ -80,8 +80,8 @@ class TestRunner {
   /// Without an environment nothing is compared, and tests that need something special are skipped.
   void set_environment(TestEnvironment* environment) { environment_ = environment; }
 
-  /// Runs what the list selects. `out` gets whole lines of KTAP.
-  TestTotals run(std::string_view selection, u64 seed, Sink& out);
+  /// Runs what the list selects, in the order of the table. `sink` gets whole lines of KTAP.
+  TestTotals run(std::string_view selection, u64 seed, Sink& sink);
   /// Writes the names that the list selects, death tests included, a line each.
   void list(std::string_view selection, Sink& out) const;
   /// Adds passed time; returns the running test if it has had too much. Interrupt context.
@@ -95,7 +95,9 @@ class TestRunner {
 
   void run_case(const TestCase& test, u64 seed, Sink& out);
   Verdict run_body(const TestCase& test, TestContext& context, Sink& out);
-  void report_unmatched(std::string_view selection, Sink& out);
+  /// The first part of the list that selects nothing; empty if there is none.
+  std::string_view idle_part(std::string_view selection) const;
+  void report_mistake(std::string_view part, Sink& out);
   void count(Verdict verdict);
 
   const TestCase* begin_;
@@ -108,8 +110,5 @@ class TestRunner {
   std::atomic<const TestCase*> running_ = nullptr;
   std::atomic<u32> elapsed_ms_ = 0;
 };
-
-/// Whether one part of a selection (no commas) chooses the test.
-bool selects_test(std::string_view part, const TestCase& test);
 
 }  // namespace paean
