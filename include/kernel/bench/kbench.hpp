@@ -101,7 +101,7 @@ struct BenchTotals {
 };
 
 /// Runs every KBENCH that the comma-separated globs (or `all`) select. A selection that chooses nothing fails.
-BenchTotals run_benches(std::string_view selection, Sink& out);
+BenchTotals run_benches(std::string_view selection, Sink& sink);
 
 }  // namespace paean
 
