@@ -9,6 +9,8 @@
 #include <multiboot/multiboot.h>
 
 #include "arch/boot_info.hpp"
+#include <initializer_list>
+
 #include "arch/cpu.hpp"
 #include "arch/layout.hpp"
 #include "arch/pte.hpp"

@@ -1,5 +1,7 @@
 #include "arch/tsc.hpp"
 
+#include <initializer_list>
+
 #include "arch/cpu.hpp"
 #include "arch/irq.hpp"
 #include "arch/pit.hpp"

@@ -1,0 +1,106 @@
+# Paean. `make help` lists the targets; scripts/run and scripts/test are the two commands to start with.
+-include local.mk
+
+DEBUG ?= 0
+UBSAN ?= 0
+V     ?= 0
+TOOLPREFIX ?=
+ifeq ($(origin CXX),default)
+CXX := $(TOOLPREFIX)g++
+endif
+OBJDUMP := $(TOOLPREFIX)objdump
+NM      := $(TOOLPREFIX)nm
+
+BUILD := build
+ifeq ($(DEBUG),1)
+BUILD := build/debug
+endif
+ifeq ($(UBSAN),1)
+BUILD := build/ubsan
+endif
+OBJ := $(BUILD)/obj
+Q   := $(if $(filter 1,$(V)),,@)
+
+# -mgeneral-regs-only: the kernel never touches x87 or SSE state, which belongs to user programs.
+# -fno-asynchronous-unwind-tables: no exceptions, so nothing reads .eh_frame.
+# -fno-omit-frame-pointer with -momit-leaf-frame-pointer: exact backtraces at no cost in leaf functions.
+ARCHFLAGS := -m32 -march=i686 -mgeneral-regs-only -mno-red-zone -fno-pic -fno-pie -ffreestanding
+WARNINGS  := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wno-arith-conversion
+CXXFLAGS  := $(ARCHFLAGS) -std=gnu++23 -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
+             -fno-asynchronous-unwind-tables -fno-stack-protector -fno-omit-frame-pointer -momit-leaf-frame-pointer \
+             -fno-strict-aliasing -fno-delete-null-pointer-checks -ffunction-sections $(WARNINGS) -Iinclude
+ASFLAGS   := $(ARCHFLAGS) -g -Iinclude
+ifeq ($(DEBUG),1)
+CXXFLAGS += -DPAEAN_DEBUG=1
+endif
+ifeq ($(UBSAN),1)
+CXXFLAGS += -DPAEAN_DEBUG=1 -DPAEAN_UBSAN=1
+UBSANFLAGS := -fsanitize=undefined -fno-sanitize=vptr,null,alignment
+endif
+LDFLAGS := -m32 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096 \
+           -Wl,--fatal-warnings -Wl,--orphan-handling=place
+
+SOURCES := $(sort $(shell find boot arch mm kernel tests/unit -name '*.cpp' -o -name '*.S'))
+OBJECTS := $(patsubst %,$(OBJ)/%.o,$(basename $(SOURCES)))
+KERNEL  := $(BUILD)/kernel.elf
+
+.DEFAULT_GOAL := all
+.PHONY: all iso clean
+all: $(KERNEL) $(BUILD)/kernel.asm $(BUILD)/kernel.sym $(BUILD)/compile_commands.json
+iso: $(BUILD)/paean.iso
+
+$(OBJ)/%.o: %.cpp Makefile
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	$(Q)$(CXX) $(CXXFLAGS) $(UBSANFLAGS) -MMD -MP -c $< -o $@
+
+$(OBJ)/%.o: %.S Makefile
+	@mkdir -p $(@D)
+	@echo "  AS   $<"
+	$(Q)$(CXX) $(ASFLAGS) -MMD -MP -c $< -o $@
+
+# Runs before paging at physical addresses: no sanitizer calls, and no weak symbol that the linker could take from
+# another object, see boot/early.cpp. Low physical addresses are objects there, hence min-pagesize.
+$(OBJ)/boot/early.o: boot/early.cpp Makefile
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	$(Q)$(CXX) $(CXXFLAGS) --param=min-pagesize=0 -MMD -MP -c $< -o $@
+	$(Q)! $(NM) $@ | grep -E ' [WVuv] ' || { echo "boot/early.cpp: weak symbols"; rm -f $@; exit 1; }
+
+# Two passes: the table of function names is made from the first link. It only grows .rodata, which lies behind .text,
+# so the addresses in it hold for the second.
+$(BUILD)/kernel.pass1: $(OBJECTS) linker.ld
+	@echo "  LD   $@"
+	$(Q)$(CXX) $(LDFLAGS) -T linker.ld $(OBJECTS) -lgcc -o $@
+$(OBJ)/ksyms.S: $(BUILD)/kernel.pass1 scripts/make-symbols
+	$(Q)scripts/make-symbols $(NM) $< > $@
+$(OBJ)/ksyms.o: $(OBJ)/ksyms.S
+	$(Q)$(CXX) $(ASFLAGS) -c $< -o $@
+$(KERNEL): $(OBJECTS) $(OBJ)/ksyms.o linker.ld
+	@echo "  LD   $@"
+	$(Q)$(CXX) $(LDFLAGS) -T linker.ld -Wl,-Map,$(BUILD)/kernel.map $(OBJECTS) $(OBJ)/ksyms.o -lgcc -o $@
+
+$(BUILD)/kernel.asm: $(KERNEL)
+	$(Q)$(OBJDUMP) -dC --no-show-raw-insn -M intel $< > $@
+$(BUILD)/kernel.sym: $(KERNEL)
+	$(Q)$(NM) -nC $< > $@
+
+$(BUILD)/compile_commands.json: Makefile $(SOURCES)
+	@mkdir -p $(@D)
+	$(Q)printf '[' > $@; sep=''; for f in $(filter %.cpp,$(SOURCES)); do \
+	  printf '%s\n{"directory": "%s", "file": "%s", "command": "%s -c %s"}' "$$sep" "$(CURDIR)" "$$f" \
+	    "$(CXX) $(CXXFLAGS)" "$$f" >> $@; sep=','; done; printf '\n]\n' >> $@
+
+$(BUILD)/paean.iso: $(KERNEL) boot/grub.cfg
+	@echo "  ISO  $@"
+	$(Q)rm -rf $(BUILD)/iso && mkdir -p $(BUILD)/iso/boot/grub
+	$(Q)cp $(KERNEL) $(BUILD)/iso/boot/paean.elf && strip -g $(BUILD)/iso/boot/paean.elf
+	$(Q)sed 's|@CMDLINE@|$(CMDLINE)|' boot/grub.cfg > $(BUILD)/iso/boot/grub/grub.cfg
+	$(Q)grub-mkrescue -d /usr/lib/grub/i386-pc -o $@ $(BUILD)/iso 2> $(BUILD)/iso.log || { cat $(BUILD)/iso.log; exit 1; }
+
+clean:
+	rm -rf build
+
+-include $(OBJECTS:.o=.d)
+-include tests/host/host.mk
+-include scripts/targets.mk
