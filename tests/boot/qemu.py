@@ -51,6 +51,7 @@ class GuestConfig:
     modules: tuple[str, ...] = ()
     append: str = ""
     extra: tuple[str, ...] = ()
+    exit_device: bool = True  # without it a guest that ends itself stays, and its screen can be read
     timeout: float = 60.0  # seconds for the whole guest
     silence: float = 20.0  # seconds without a byte while something is expected
     rss_limit: int = 10 << 30  # bytes of host memory: the host has 24 GB and runs two guests
@@ -62,8 +63,9 @@ class GuestConfig:
                 # reserve=off: a 64 GB guest needs host memory only for the pages it touches.
                 "-object", f"memory-backend-ram,id=ram0,size={size},reserve=off",
                 "-machine", f"{self.machine},memory-backend=ram0", "-m", size,
-                "-nodefaults", "-vga", "std", "-display", "none", "-serial", "stdio", "-no-reboot",
-                "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
+                "-nodefaults", "-vga", "std", "-display", "none", "-serial", "stdio", "-no-reboot"]
+        if self.exit_device:
+            line += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
         if self.iso:
             line += ["-cdrom", self.iso, "-boot", "d"]
         if self.kernel:
@@ -172,6 +174,12 @@ class Guest:
         begin = self.position
         found = self.expect(PROMPT, timeout)
         return clean(self.output[begin:found.start()])
+
+    def listen(self, seconds: float) -> None:
+        """Takes in what comes for so long, whatever it is."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._pump(deadline - time.monotonic()) != "end":
+            pass
 
     def send(self, data: bytes, timeout: float = 30.0) -> None:
         """Types bytes. Reads meanwhile, so that neither side can block the other."""

@@ -52,13 +52,16 @@ def seed_case(seed: int) -> Case:
     return Case(f"boot.random_map.{seed}", lambda: run_seed(seed), f"tests/boot/random_maps.py --seeds {seed}-{seed}")
 
 
-def cases(options) -> list[Case]:
-    chosen = FULL_SEEDS if options.full else NORMAL_SEEDS
+def chosen_seeds(options, normal: range, full: range) -> range:
     text = getattr(options, "seeds", None)
     if text:
         first, _, last = text.partition("-")
-        chosen = range(int(first), int(last or first) + 1)
-    return [seed_case(seed) for seed in chosen]
+        return range(int(first), int(last or first) + 1)
+    return full if options.full else normal
+
+
+def cases(options) -> list[Case]:
+    return [seed_case(seed) for seed in chosen_seeds(options, NORMAL_SEEDS, FULL_SEEDS)]
 
 
 if __name__ == "__main__":
