@@ -1,0 +1,93 @@
+"""Checks that run a compiler over the kernel's C++."""
+
+import functools
+import json
+import os
+import shlex
+import subprocess
+
+DATABASE = "build/compile_commands.json"
+# What the product is built with, for files that the database does not have (headers, and all before a first build).
+DEFAULT_FLAGS = ("-std=gnu++23", "-m32", "-march=i686", "-ffreestanding", "-fno-exceptions", "-fno-rtti",
+                 "-mgeneral-regs-only", "-fno-pic", "-fno-threadsafe-statics", "-O2", "-Iinclude")
+# g++ has options that clang does not know; these are the ones that change what the code means.
+CLANG_KEEPS = ("-D", "-U", "-I", "-std=", "-isystem")
+# -mgeneral-regs-only is not among them: with it clang refuses the long double in libstdc++'s headers.
+CLANG_KEEPS_EXACTLY = ("-m32", "-march=i686", "-ffreestanding", "-fno-exceptions", "-fno-rtti", "-fno-pic",
+                       "-fno-pie", "-fno-threadsafe-statics", "-fno-strict-aliasing", "-mno-red-zone",
+                       "-fno-delete-null-pointer-checks", "-fwrapv")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wthread-safety", "-Wglobal-constructors", "-Wexit-time-destructors",
+            "-Wno-unknown-warning-option")
+
+
+@functools.cache
+def _database():
+    """{path: compiler arguments} as make wrote them."""
+    try:
+        with open(DATABASE, encoding="utf-8") as file:
+            entries = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    commands = {}
+    for entry in entries:
+        path = os.path.relpath(os.path.join(entry.get("directory", "."), entry["file"]))
+        commands[path] = entry.get("arguments") or shlex.split(entry["command"])
+    return commands
+
+
+def clang_flags(path):
+    """The flags of one file as clang understands them."""
+    words = _database().get(path, DEFAULT_FLAGS)
+    flags, take_next = [], False
+    for word in words:
+        if take_next:
+            flags.append(word)
+            take_next = False
+        elif word in ("-I", "-D", "-U", "-isystem", "-include"):
+            flags.append(word)
+            take_next = True
+        elif word.startswith(CLANG_KEEPS) or word in CLANG_KEEPS_EXACTLY:
+            flags.append(word)
+    return tuple(flags)
+
+
+def _complaints(texts):
+    """The error lines alone, each once: a header's error comes back from each source that includes it."""
+    errors = {}
+    for text in texts:
+        found = [line for line in text.rstrip().split("\n") if "error:" in line]
+        errors.update(dict.fromkeys(found or text.rstrip().split("\n")))
+    return list(errors)
+
+
+def headers_alone(tree):
+    """Each header compiles by itself, with the compiler of the product."""
+    command = ("g++", *DEFAULT_FLAGS, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++", "/dev/null")
+
+    def check(path):
+        return tree.run_cached([*command, "-include", path], path)
+    return _complaints(tree.for_each(tree.kernel_headers(), check))
+
+
+def clang_warnings(tree):
+    """clang: thread safety, -Wall -Wextra, no global constructors, no exit-time destructors."""
+    def check(path):
+        return tree.run_cached(["clang++-19", *clang_flags(path), *WARNINGS, "-fsyntax-only", path], path)
+    return _complaints(tree.for_each(tree.kernel_sources(), check))
+
+
+def layout(tree):
+    """clang-format would change nothing (make format does it)."""
+    paths = tree.cpp()
+    if not paths:
+        return []
+    result = subprocess.run(["clang-format-19", "--dry-run", "--Werror", *paths], stderr=subprocess.PIPE, text=True,
+                            check=False)
+    lines = [line for line in result.stderr.split("\n") if "error:" in line]
+    worst = {}
+    for line in lines:
+        worst.setdefault(line.split(":")[0], []).append(line)
+    return [f"{path}: {len(found)} places; first at line {found[0].split(':')[1]}" for path, found in worst.items()]
+
+
+CHECKS = [("headers-alone", headers_alone), ("clang-warnings", clang_warnings), ("clang-format", layout)]
