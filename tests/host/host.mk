@@ -1,0 +1,50 @@
+# Host tests and fuzzers: the pure sources of the kernel, compiled for this machine (still 32 bits) under the
+# sanitizers. Included by the Makefile, which sets BUILD. Targets: host-test, fuzz-run.
+
+HOST_BUILD := $(BUILD)/host
+HOST_CXX ?= g++
+FUZZ_CXX ?= clang++-19
+FUZZ_SECONDS ?= 8
+FUZZ_SEED ?= 1
+
+# Sources without hardware. A file may stand here if it includes only pure headers.
+HOST_SOURCES := $(wildcard kernel/lib/*.cpp) kernel/base/cmdline.cpp \
+                mm/memory_map.cpp mm/multiboot_mmap.cpp mm/region_allocator.cpp
+HOST_SOURCES += $(wildcard $(HOST_EXTRA_SOURCES))
+HOST_TESTS := $(wildcard tests/host/*_test.cpp)
+
+HOST_COMMON := -m32 -std=gnu++23 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/host -DPAEAN_DEBUG -MMD -MP \
+               -fno-omit-frame-pointer
+HOST_FLAGS := $(HOST_COMMON) -DPAEAN_HOST_TESTS -fsanitize=address,undefined -fno-sanitize-recover=all
+HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_SOURCES) $(HOST_TESTS) tests/host/main.cpp \
+                tests/host/support.cpp)
+
+$(HOST_BUILD)/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(HOST_CXX) $(HOST_FLAGS) -c $< -o $@
+
+$(HOST_BUILD)/host-tests: $(HOST_OBJECTS)
+	$(HOST_CXX) $(HOST_FLAGS) $^ -o $@
+
+.PHONY: host-test
+host-test: $(HOST_BUILD)/host-tests
+	@tests/host/run.py $(HOST_BUILD)/host-tests -- tests/host/must_not_compile.py
+
+# One binary a fuzzer: tests/fuzz/x_fuzz.cpp with all pure sources.
+FUZZ_FLAGS := $(HOST_COMMON) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZ_LIB := $(patsubst %.cpp,$(HOST_BUILD)/fuzz/%.o,$(HOST_SOURCES) tests/host/support.cpp)
+FUZZERS := $(patsubst tests/fuzz/%_fuzz.cpp,$(HOST_BUILD)/fuzz/%,$(wildcard tests/fuzz/*_fuzz.cpp))
+
+$(HOST_BUILD)/fuzz/%.o: %.cpp
+	@mkdir -p $(@D)
+	$(FUZZ_CXX) $(FUZZ_FLAGS) -c $< -o $@
+
+$(FUZZERS): $(HOST_BUILD)/fuzz/%: $(HOST_BUILD)/fuzz/tests/fuzz/%_fuzz.o $(FUZZ_LIB)
+	$(FUZZ_CXX) $(FUZZ_FLAGS) $^ -o $@
+
+.PHONY: fuzz-run
+fuzz-run: $(FUZZERS)
+	@tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) $(if $(FUZZ_ONLY),--only '$(FUZZ_ONLY)') $(FUZZERS)
+
+.SECONDARY:
+-include $(shell [ -d $(HOST_BUILD) ] && find $(HOST_BUILD) -name '*.d')
