@@ -38,6 +38,11 @@ def env(name, default=""):
     return os.environ.get(name) or default
 
 
+def verbose():
+    """V=1: show the commands."""
+    return env("V", "0") != "0"
+
+
 def build_folder(flavour=None):
     """build, build/debug, build/ubsan or build/cov, from the flavour or else from make's BUILD or DEBUG=1 etc."""
     if flavour is None:
@@ -162,16 +167,15 @@ def choose_accel(accel, kernel):
 
 def make(*targets, flavour=None, quiet=True, output=None):
     """Builds, in the repository's root. The recipe lines show only with V=1. Returns make's exit status."""
-    command = ["make", "--no-print-directory"] + (["-s"] if quiet and not env("V") else [])
-    # A parent make's -j reaches us through MAKEFLAGS; alone we use the CPUs that there are.
-    if "jobserver" not in env("MAKEFLAGS"):
-        command.append(f"-j{min(os.cpu_count() or 1, 8)}")
-    environment = dict(os.environ)
-    if flavour is not None:
-        for name in ("DEBUG", "UBSAN", "COV", "BUILD"):
-            environment.pop(name, None)
-        if flavour != "release":
-            command.append(f"{flavour.upper()}=1")
+    command = ["make", "--no-print-directory"] + (["-s"] if quiet and not verbose() else [])
+    command.append(f"-j{min(os.cpu_count() or 1, 8)}")
+    # The variables of a parent make come by the environment; its job server does not reach through Python.
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "BUILD")}
+    for name in ("DEBUG", "UBSAN"):
+        chosen = env(name, "0") if flavour is None else str(int(flavour == name.lower()))
+        environment.pop(name, None)
+        command.append(f"{name}={chosen}")
     stderr = None if output is None else subprocess.STDOUT
     return subprocess.run(command + list(targets), cwd=ROOT, stdout=output, stderr=stderr, env=environment,
                           check=False).returncode
@@ -188,7 +192,10 @@ def shell(command):
     return " ".join(shlex.quote(word) for word in command)
 
 
-def die_with_signal_default():
-    """Ctrl-C in a pipeline should not print a Python traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def end_on_signals():
+    """Ctrl-C and kill end the script through its `finally` blocks, so that no QEMU is left behind."""
+    def leave(number, _):
+        sys.exit(128 + number)
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

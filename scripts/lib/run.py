@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def iso_cmdline(folder):
+    """The kernel's command line in the image that is there, or None."""
+    try:
+        with open(f"{folder}/iso/boot/grub/grub.cfg", encoding="utf-8") as file:
+            match = re.search(r"^\s*multiboot\s+\S+[ \t]*(.*?)\s*$", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return match[1] if match else None
+
+
 def build(options, folder):
     """Makes what we boot; returns its path."""
     if options.kernel:
@@ -44,33 +55,40 @@ def build(options, folder):
     else:
         path = f"{folder}/paean.iso" if options.iso else f"{folder}/kernel.elf"
         target = "iso" if options.iso else "all"
-        if not options.no_build and guest.make(target) != 0:
+        # GRUB's menu holds the command line, and make does not see a variable change.
+        again = ["-W", "boot/grub.cfg"] if options.iso and guest.env("CMDLINE") != iso_cmdline(folder) else []
+        if not options.no_build and guest.make(target, *again) != 0:
             sys.exit("scripts/run: the build failed")
     if not os.path.exists(path):
         sys.exit(f"scripts/run: {path} does not exist")
     return path
 
 
+def for_gdb(vm):
+    """gdb cannot attach a 32-bit ELF to the x86_64 stub, and qemu-system-i386 cannot give a guest more than 3 GB or
+    so. Settings that were meant for the other emulator do not count here."""
+    vm.accel = "tcg"
+    if "i386" not in vm.qemu:
+        vm.qemu, vm.cpu = "qemu-system-i386", "pentium3"
+    if guest.parse_size(vm.mem) > 3072:
+        vm.mem = "3G"
+    vm.cpus = guest.env("CPUS", "1")
+
+
 def machine(options, path):
     """The guest that the environment asks for."""
     env = guest.env
-    # gdb cannot attach a 32-bit ELF to the x86_64 stub, and qemu-system-i386 cannot give a guest 64 GB.
-    defaults = {"mem": "3G", "qemu": "qemu-system-i386", "cpu": "pentium3", "cpus": "1"} if options.gdb else {
-        "mem": "64G", "qemu": "qemu-system-x86_64", "cpu": "max", "cpus": "2"}
-    vm = guest.Guest(mem=env("MEM", defaults["mem"]), cpus=env("CPUS", defaults["cpus"]),
-                     cpu=env("CPU", defaults["cpu"]), qemu=env("QEMU", defaults["qemu"]),
-                     machine=env("MACHINE", "pc"), cmdline=env("CMDLINE"), extra=env("QEMUEXTRA"))
+    vm = guest.Guest(mem=env("MEM", "64G"), cpus=env("CPUS", "2"), cpu=env("CPU", "max"),
+                     qemu=env("QEMU", "qemu-system-x86_64"), machine=env("MACHINE", "pc"), cmdline=env("CMDLINE"),
+                     extra=env("QEMUEXTRA"), accel=env("ACCEL", "auto"))
+    if options.gdb:
+        for_gdb(vm)
     if options.iso:
         vm.iso = path
-        if vm.cmdline:
-            print("scripts/run: CMDLINE is not used with --iso: GRUB's menu holds the command line (press e there)")
     else:
         vm.kernel = path
     guest.need_program(vm.qemu)
-    vm.accel = env("ACCEL", "auto")
-    if options.gdb:
-        vm.accel = "tcg"
-    elif vm.accel == "auto":
+    if vm.accel == "auto":
         kernel = path if not options.iso else os.path.join(os.path.dirname(path), "kernel.elf")
         vm.accel = guest.choose_accel("auto", kernel)
     return vm
@@ -78,8 +96,10 @@ def machine(options, path):
 
 def boot(command, timeout):
     """Runs QEMU on our terminal. Returns its status, or None when time ran out."""
-    # Ctrl-C belongs to the guest: QEMU has the terminal in raw mode and passes it on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    guest.end_on_signals()
+    if sys.stdin.isatty():
+        # Ctrl-C belongs to the guest: QEMU has the terminal in raw mode and passes it on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     saved = termios.tcgetattr(0) if sys.stdin.isatty() else None
     process = subprocess.Popen(command)
     try:
@@ -112,7 +132,10 @@ def main():
     except ValueError:
         sys.exit(f"scripts/run: TIMEOUT={guest.env('TIMEOUT')} is not a number of seconds")
     print("Paean in QEMU. Ctrl-A X leaves, Ctrl-A C is QEMU's monitor, Ctrl-A H helps.", flush=True)
-    vm = machine(options, build(options, guest.build_folder()))
+    try:
+        vm = machine(options, build(options, guest.build_folder()))
+    except ValueError as problem:
+        sys.exit(f"scripts/run: MEM: {problem}")
     serial = ["-serial", "mon:stdio" if sys.stdin.isatty() else "stdio"]
     if options.gdb:
         port = guest.env("GDBPORT", "1234")
@@ -122,7 +145,7 @@ def main():
         command = vm.command(*serial)
     except ValueError as problem:
         sys.exit(f"scripts/run: MEM: {problem}")
-    if guest.env("V"):
+    if guest.verbose():
         print(guest.shell(command), flush=True)
     status = boot(command, timeout)
     message = explain(status, timeout)

@@ -1,0 +1,219 @@
+#!/usr/bin/python3
+"""The part of scripts/test that comes after the packages: stages, their cases added up, one summary."""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+import guest
+
+LOGS = "build/test"
+TAP_CASE = re.compile(r"^(not ok|ok) \d+\b(?!.*# SKIP)")
+TAP_SKIP = re.compile(r"^(?:not ok|ok) \d+\b.*# SKIP")
+LINT_CASE = re.compile(r"^(OK|FAIL) \S")
+SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed\b")
+DOCTEST = re.compile(r"^\[doctest\] test cases:\s*\d+ \|\s*(\d+) passed \|\s*(\d+) failed")
+REPRODUCE = re.compile(r"^\s*#? ?reproduce: (.+)$")
+
+# The kernel's own suites: flavour, memory, CPUs. 64G has every zone, 4G is where DMA32 is the high zone, 64M has no
+# high memory; the debug and sanitizer builds run where a sweep is cheap.
+KERNEL_RUNS = (("release", "64G", 2), ("release", "4G", 2), ("release", "64M", 1), ("debug", "4G", 2),
+               ("ubsan", "512M", 2))
+
+
+@dataclasses.dataclass
+class Result:
+    stage: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    reproduce: list
+    note: str = ""
+
+
+@dataclasses.dataclass
+class Stage:
+    name: str
+    commands: list      # all are run, `parallel` at a time
+    reproduce: str      # when the log names nothing better
+    parallel: int = 1
+
+
+def kernel_command(flavour, mem, cpus):
+    name = f"{flavour}-{mem}"
+    log = os.path.join(LOGS, f"kernel-{name}.serial")
+    command = ["scripts/ktest", "--build", flavour, "--mem", mem, "--cpus", str(cpus), "--prefix", f"{name}.",
+               "--log", log]
+    return command + ([guest.env("TEST")] if guest.env("TEST") else [])
+
+
+def make_command(target):
+    return ["make", "--no-print-directory", "-s", "-j2", target]
+
+
+def all_stages(options):
+    full = ["--full"] if options.full else []
+    fuzz = make_command("fuzz-run") + (["FUZZ_SECONDS=120"] if options.full else [])
+    stages = [
+        Stage("lint", [["scripts/lint"]], "scripts/lint"),
+        Stage("host", [make_command("host-test")], "make host-test"),
+        Stage("fuzz", [fuzz], "make fuzz-run"),
+        Stage("kernel", [kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel", parallel=2),
+        Stage("boot", [["tests/boot/run_all.py", *full]], "tests/boot/run_all.py"),
+        Stage("bench", [["scripts/bench", "--check", "--mem", "64G"]], "scripts/bench --check"),
+    ]
+    return {stage.name: stage for stage in stages}
+
+
+# Stages in one group run beside each other. Fuzzers run for a set time and leave the second core to the boots;
+# benchmarks count instructions, so that a busy host does not change them.
+GROUPS = (("lint", "kernel"), ("host", "bench"), ("fuzz", "boot"))
+ORDER = ("build", "lint", "host", "fuzz", "kernel", "boot", "bench")
+
+
+def run_one(command):
+    """(status, output) of a command; one that cannot start is a failure with its reason as the output."""
+    # Settings meant for `make run` must not change what the tests test.
+    environment = {key: value for key, value in os.environ.items()
+                   if key not in ("MEM", "CPUS", "CPU", "MACHINE", "CMDLINE", "ACCEL", "BUILD", "DEBUG", "UBSAN", "COV",
+                                  "TEST", "TIMEOUT", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    try:
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, errors="replace", env=environment, check=False)
+    except OSError as error:
+        return 127, f"{command[0]}: {error.strerror}\n"
+    return result.returncode, result.stdout
+
+
+def count(text):
+    """(passed, failed, skipped) of whatever kinds of cases a log has. A closing `N passed, N failed` covers the rest;
+    otherwise TAP, lint lines and doctest summaries are added up."""
+    lines = text.rstrip().split("\n")
+    if match := SUMMARY.match(lines[-1]):
+        return int(match[1]), int(match[2]), 0
+    passed = failed = skipped = 0
+    for line in lines:
+        if match := TAP_CASE.match(line):
+            passed, failed = passed + (match[1] == "ok"), failed + (match[1] != "ok")
+        elif TAP_SKIP.match(line):
+            skipped += 1
+        elif match := LINT_CASE.match(line):
+            passed, failed = passed + (match[1] == "OK"), failed + (match[1] != "OK")
+        elif match := DOCTEST.match(line):
+            passed, failed = passed + int(match[1]), failed + int(match[2])
+    return passed, failed, skipped
+
+
+def reproductions(stage, command, text, failed):
+    """Reproducing commands: those that the log names, the failed lint checks, or the command itself."""
+    found = [match[1] for match in map(REPRODUCE.match, text.split("\n")) if match]
+    if stage.name == "lint":
+        found += [f"scripts/lint {line.split()[1]}" for line in text.split("\n") if line.startswith("FAIL ")]
+    if not found and failed:
+        found = [shlex.join(command) if len(stage.commands) > 1 else stage.reproduce]
+    return found
+
+
+def run_stage(stage):
+    start = time.monotonic()
+    result = Result(stage.name, 0, 0, 0, 0.0, [])
+    with concurrent.futures.ThreadPoolExecutor(stage.parallel) as pool:
+        answers = list(pool.map(run_one, stage.commands))
+    with open(os.path.join(LOGS, f"{stage.name}.log"), "w", encoding="utf-8") as log:
+        for command, (status, text) in zip(stage.commands, answers):
+            log.write(f"$ {shlex.join(command)}\n{text}\n")
+            passed, failed, skipped = count(text)
+            if not failed and (status != 0 or not passed):
+                failed = 1
+                result.note = f"exit status {status}" if status else "no case was reported"
+            result.passed, result.failed = result.passed + passed, result.failed + failed
+            result.skipped += skipped
+            result.reproduce += reproductions(stage, command, text, failed)
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def run_build():
+    """The three flavours; each is one case."""
+    start = time.monotonic()
+    result = Result("build", 0, 0, 0, 0.0, [])
+    with open(os.path.join(LOGS, "build.log"), "w", encoding="utf-8") as log:
+        for flavour in ("release", "debug", "ubsan"):
+            log.write(f"$ make {flavour}\n")
+            log.flush()
+            if guest.make("all", *(("iso",) if flavour == "release" else ()), flavour=flavour, output=log) == 0:
+                result.passed += 1
+            else:
+                result.failed += 1
+                result.reproduce.append("make all" + ("" if flavour == "release" else f" {flavour.upper()}=1"))
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def report(result):
+    verdict = "FAIL" if result.failed else "ok  "
+    skipped = f", {result.skipped} skipped" if result.skipped else ""
+    note = f" ({result.note})" if result.note else ""
+    print(f"{verdict} {result.stage:7}{result.seconds:6.1f} s  {result.passed} passed, {result.failed} failed{skipped}"
+          f"{note}  {LOGS}/{result.stage}.log", flush=True)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="scripts/test",
+                                     description="Build Paean and run everything that a pull request must pass.")
+    parser.add_argument("--full", action="store_true", help="more seeds, longer fuzzing")
+    parser.add_argument("--list", action="store_true", help="name the stages")
+    parser.add_argument("stages", nargs="*", metavar="stage", help=" ".join(ORDER))
+    options = parser.parse_args()
+    for name in options.stages:
+        if name not in ORDER:
+            parser.error(f"there is no stage {name}; stages: {' '.join(ORDER)}")
+    return options
+
+
+def run_groups(stages, wanted):
+    """Runs the wanted stages group by group; yields results in the order of ORDER within what has finished."""
+    for group in GROUPS:
+        chosen = [stages[name] for name in group if name in wanted]
+        with concurrent.futures.ThreadPoolExecutor(max(len(chosen), 1)) as pool:
+            yield from pool.map(run_stage, chosen)
+
+
+def summary(results):
+    """The closing lines; returns whether all is well."""
+    failures = [(result, line) for result in results for line in dict.fromkeys(result.reproduce)]
+    if failures:
+        print("\nTo reproduce:")
+        for result, line in failures:
+            print(f"  {result.stage}: {line}")
+    passed, failed = sum(result.passed for result in results), sum(result.failed for result in results)
+    print(f"{passed} passed, {failed} failed")
+    return failed == 0
+
+
+def main():
+    guest.end_on_signals()
+    os.chdir(guest.ROOT)
+    options = parse_arguments()
+    if options.list:
+        print("\n".join(ORDER))
+        return
+    wanted = options.stages or list(ORDER)
+    os.makedirs(LOGS, exist_ok=True)
+    results = [run_build()]  # every stage needs what it makes; an up-to-date build takes no time
+    report(results[0])
+    for result in run_groups(all_stages(options), wanted):
+        report(result)
+        results.append(result)
+    sys.exit(0 if summary(results) else 1)
+
+
+if __name__ == "__main__":
+    main()
