@@ -21,18 +21,20 @@ MEMORY = "128M"
 MAP = [Entry(begin, end - begin) for begin, end in model.machine_ram(128 * MIB)]
 LONGEST = 65536
 
-# Words that change how much memory there is, or how the boot ends, are tested elsewhere with values that mean something.
+# Words that say how the boot ends are tested elsewhere, with values that mean something.
 KEYS = ["vmalloc", "vmalloc_upper", "vmsplit", "pkmap", "kmap", "vfallback", "nosmp", "maxcpus", "console", "loglevel",
         "root", "init", "selftest.seed", "fault", "highmem", "foo", "BOOT_IMAGE", "=", "mem", "memmap"]
-VALUES = ["", "0", "-1", "99999999999999999999999999", "0x", "0xffffffffffffffff", "1T1", "3.5", "G", "120M\xff", "@", "$$$",
-          "1@", "@1", "%s%n%x", "{}", "{:x}", "\"", "\"\"", "\"a b", "18446744073709551616K", "ttyS9,0", "ttyS0,0", "\x1b[2J"]
+VALUES = ["", "0", "-1", "99999999999999999999999999", "0x", "0xffffffffffffffff", "1T1", "3.5", "G", "120M\xff", "@",
+          "$$$", "1@", "@1", "%s%n%x", "{}", "{:x}", "\"", "\"\"", "\"a b", "18446744073709551616K",
+          "ttyS9,0", "ttyS0,0", "\x1b[2J"]
 # With these the amount of memory that is left may be anything.
 MEMORY_KEYS = {"mem", "memmap", "highmem"}
 
 
 def noise(rng: random.Random) -> bytes:
     """Bytes without a NUL that are not an order by accident."""
-    length = rng.choice([0, 1, 2, 100, 511, 512, 4095, 4096, 4097, 16384, LONGEST - 1, LONGEST, rng.randint(0, LONGEST)])
+    length = rng.choice([0, 1, 2, 100, 511, 512, 4095, 4096, 4097, 16384, LONGEST - 1, LONGEST,
+                         rng.randint(0, LONGEST)])
     style = rng.randrange(4)
     if style == 0:
         return bytes(rng.randint(1, 255) for _ in range(length))

@@ -11,6 +11,7 @@ import fnmatch
 import os
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterable
 from qemu import Guest, GuestConfig, GuestFailure
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+_iso_lock = threading.Lock()
 
 
 class CheckFailure(GuestFailure):
@@ -55,7 +58,14 @@ def kernel_path() -> str:
 
 
 def iso_path() -> str:
-    return os.environ.get("PAEAN_ISO", os.path.join(build_directory(), "paean.iso"))
+    """The bootable image; made when a case first asks for it and it is older than the kernel."""
+    if "PAEAN_ISO" in os.environ:
+        return os.environ["PAEAN_ISO"]
+    iso = os.path.join(build_directory(), "paean.iso")
+    with _iso_lock:
+        if not os.path.exists(iso) or os.path.getmtime(iso) < os.path.getmtime(kernel_path()):
+            make("iso", f"BUILD={os.environ.get('BUILD', 'build')}")
+    return iso
 
 
 def check(condition: bool, message: str) -> None:
@@ -145,21 +155,22 @@ def run_cases(cases: Iterable[Case], only: str = "*", jobs: int = 2) -> int:
 
 
 def make(*arguments: str) -> None:
-    """Runs make quietly; its output is shown only when it fails."""
+    """Runs make; its output is shown only when it fails."""
     result = subprocess.run(["make", "-s", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        sys.exit(f"make {' '.join(arguments)} failed:\n{result.stdout}{result.stderr}")
+        failure = GuestFailure(f"make {' '.join(arguments)} failed")
+        failure.details = tuple((result.stdout + result.stderr).splitlines()[-30:])
+        raise failure
 
 
 def prepare() -> None:
     """Builds what the cases need beside the kernel."""
     if not os.path.exists(kernel_path()):
         sys.exit(f"{kernel_path()} is missing: run make first")
-    make("-C", "tests/boot/shim", f"OUT={os.path.join(build_directory(), 'shim')}")
-    iso = iso_path()
-    if "PAEAN_ISO" not in os.environ and (
-            not os.path.exists(iso) or os.path.getmtime(iso) < os.path.getmtime(kernel_path())):
-        make("iso")
+    try:
+        make("-C", "tests/boot/shim", f"OUT={os.path.join(build_directory(), 'shim')}")
+    except GuestFailure as failure:
+        sys.exit("\n".join([str(failure), *failure.details]))
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

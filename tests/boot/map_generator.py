@@ -1,7 +1,7 @@
 """Random memory maps and random Multiboot garbage, each from one seed.
 
 Every map claims as usable only memory that the guest has (and memory above MAXPHYADDR, which the kernel must drop), in
-the worst of manners: holes, odd bytes, overlaps, any order, 1 to 256 entries, all entry sizes, wrapping and absurd ends.
+the worst of manners: holes, odd bytes, overlaps, any order, 1 to 256 entries, all entry sizes, wrapping ends.
 """
 
 import dataclasses
@@ -81,7 +81,8 @@ def _absurd(rng: random.Random, ram: list, keep: tuple[int, int]) -> Entry:
         return Entry(rng.choice([limit, limit + 1, 1 << 44, 1 << 52, 1 << 63]), rng.getrandbits(rng.randint(1, 63)), 1)
     if choice == 2:  # wraps at 2^64
         base = rng.choice([(1 << 64) - PAGE, (1 << 64) - 1, rng.getrandbits(64) | 1 << 63])
-        return Entry(base, rng.choice([(1 << 64) - 1, (1 << 64) - base + rng.randint(1, 4 * GIB)]), rng.choice([1, kind]))
+        length = rng.choice([(1 << 64) - 1, (1 << 64) - base + rng.randint(1, 4 * GIB)])
+        return Entry(base, length, rng.choice([1, kind]))
     if choice == 3:  # not usable, from the end of RAM to the end of the world
         return Entry(ram[-1][1] + rng.randint(0, GIB), (1 << 64) - 1, kind)
     if choice == 4:  # the hole below 4 GiB

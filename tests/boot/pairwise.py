@@ -1,7 +1,7 @@
 """A small pairwise generator: few rows that bring every pair of values of any two factors together.
 
-Greedy: each new row starts from the pair that is missing longest and takes, factor by factor, the value that covers most
-missing pairs. Rows come in order of usefulness, so that a prefix of them is the best short test.
+Greedy: each new row is the one that covers most missing pairs. So rows come in order of usefulness, and a prefix of
+them is the best short test.
 """
 
 import itertools

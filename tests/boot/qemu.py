@@ -228,7 +228,7 @@ class Guest:
         """The last lines with the seconds at which they arrived, for a report."""
         result, offset, arrival = [], 0, iter(self.arrivals + [(0.0, 1 << 60)])
         seconds, end = next(arrival)
-        for raw in bytes(self.output).split(b"\n"):
+        for raw in bytes(self.output).rstrip(b"\n").split(b"\n"):
             while end <= offset:
                 seconds, end = next(arrival)
             printable = "".join(c if " " <= c <= "~" else f"\\x{ord(c):02x}" for c in clean(raw).rstrip("\n"))
@@ -243,6 +243,8 @@ class Guest:
         if self._monitor is None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.settimeout(10)
+            while not os.path.exists(self._monitor_path) and self.process.poll() is None:
+                time.sleep(0.01)  # QEMU makes it before it starts the guest
             connection.connect(self._monitor_path)
             self._monitor = connection.makefile("rwb")
             connection.close()  # the file object keeps the connection

@@ -17,9 +17,10 @@ import loader_state
 import matrix
 import memory_numbers
 import random_maps
+import self_check
 
 # The quick ones that tell most come first, the long series last.
-PARTS = [memory_numbers, console, death, loader_state, matrix, command_lines, random_maps]
+PARTS = [self_check, memory_numbers, console, death, loader_state, matrix, command_lines, random_maps]
 
 
 def cases(options) -> list[harness.Case]:

@@ -29,7 +29,7 @@ EFLAGS_JUNK = 0x00247CD5
 CR0_JUNK = 0x0005002E  # AM, WP, NE, TS, EM, MP
 CR4_JUNK = 0x000000BF  # VME, PVI, TSD, DE, PSE, PAE, PGE: what every CPU with PAE since the Pentium II has
 
-# Where things go unless a test says otherwise: even megabytes, apart from the kernel (from 1 MiB) and the shim (16 MiB).
+# Where things go unless a test says otherwise: even megabytes, apart from the kernel (1 MiB) and the shim (16 MiB).
 INFO_ADDRESS = 0x00C00000
 MMAP_ADDRESS = 0x00C10000
 CMDLINE_ADDRESS = 0x00E00000

@@ -5,9 +5,10 @@
 // machine up as the header says and jumps to the kernel. So a test can hand the kernel any Multiboot information, well
 // formed or garbage, at any address below 4 GiB, on a machine in any state that Multiboot leaves open.
 //
-// All numbers are little-endian and 32 bits wide. A blob is a BlobHeader followed by `record_count` records. Each record
-// is a BlobRecord followed by its bytes (for Copy) padded to a multiple of 4. Records are carried out in order, after the
-// kernel has been copied, so a later one may overwrite an earlier one or the kernel. None may touch the shim or its modules.
+// All numbers are little-endian and 32 bits wide. A blob is a BlobHeader followed by `record_count` records. Each is a
+// BlobRecord followed by its bytes (for Copy) padded to a multiple of 4. Records are carried out in order after the
+// kernel has been copied, so a later one may overwrite an earlier one or the kernel. None may touch the shim or its
+// modules.
 #pragma once
 
 #include <stdint.h>
