@@ -6,8 +6,8 @@
 
 // Provided by the linker script; weak, so that a program without any benchmark links too.
 extern "C" {
-[[gnu::weak]] extern const paean::BenchCase __start_kbenches[];  // NOLINT(bugprone-reserved-identifier)
-[[gnu::weak]] extern const paean::BenchCase __stop_kbenches[];   // NOLINT(bugprone-reserved-identifier)
+[[gnu::weak]] extern const paean::BenchCase __start_kbenches[];
+[[gnu::weak]] extern const paean::BenchCase __stop_kbenches[];
 }
 
 namespace paean {

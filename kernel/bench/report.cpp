@@ -20,9 +20,7 @@ u64 divide(u64 value, u32 divisor) {
 
 }  // namespace
 
-BenchValue BenchValue::ratio(u64 total, u32 count) {
-  return BenchValue{divide(total * 100 + count / 2, count)};
-}
+BenchValue BenchValue::ratio(u64 total, u32 count) { return BenchValue{divide(total * 100 + count / 2, count)}; }
 
 void write_bench_line(Sink& out, std::string_view name, BenchValue value, std::string_view unit) {
   const u64 whole = divide(value.in_hundredths(), 100);

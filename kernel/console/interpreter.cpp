@@ -81,8 +81,10 @@ CommandStatus CommandInterpreter::run_one(std::string_view text, Sink& out) {
     out.write("console: no command '");
     write_escaped(out, name);
     const Command* meant = closest(name);
-    if (meant != nullptr) format_to(out, "'; did you mean '{}'?\n", meant->name);
-    else out.write("'; 'help' lists them all\n");
+    if (meant != nullptr)
+      format_to(out, "'; did you mean '{}'?\n", meant->name);
+    else
+      out.write("'; 'help' lists them all\n");
     return CommandStatus::Failed;
   }
   Args args{*this, command->name, text, out};

@@ -3,8 +3,8 @@
 
 // Provided by the linker script; weak, so that a program without any command links too.
 extern "C" {
-[[gnu::weak]] extern const paean::Command __start_kcommands[];  // NOLINT(bugprone-reserved-identifier)
-[[gnu::weak]] extern const paean::Command __stop_kcommands[];   // NOLINT(bugprone-reserved-identifier)
+[[gnu::weak]] extern const paean::Command __start_kcommands[];
+[[gnu::weak]] extern const paean::Command __stop_kcommands[];
 }
 
 namespace paean {
@@ -26,8 +26,10 @@ void console_run(ByteSource& input, Sink& out) {
   kernel_console.start(out);
   while (true) {
     const std::optional<u8> byte = source.try_read();
-    if (byte) kernel_console.feed(*byte, out);
-    else source.wait();
+    if (byte)
+      kernel_console.feed(*byte, out);
+    else
+      source.wait();
   }
 }
 

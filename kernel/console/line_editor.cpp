@@ -43,16 +43,10 @@ LineEditor::Event LineEditor::feed(u8 byte, Sink& echo) {
 LineEditor::Event LineEditor::ground(u8 byte, Sink& echo) {
   switch (byte) {
     case '\r':
-    case '\n':
-      return finish(echo);
-    case control('C'):
-      echo.write("^C\n");
-      return Event::Dropped;
-    case kEscape:
-      state_ = State::Escape;
-      return Event::None;
-    default:
-      break;
+    case '\n': return finish(echo);
+    case control('C'): echo.write("^C\n"); return Event::Dropped;
+    case kEscape: state_ = State::Escape; return Event::None;
+    default: break;
   }
   if (is_printable(byte)) {
     const char c = static_cast<char>(byte);
@@ -100,8 +94,7 @@ void LineEditor::escape_key(u8 byte, Sink& echo) {
       if (byte >= '0' && byte <= '9') csi_parameter_ = csi_length_ == 1 ? static_cast<u8>(byte - '0') : 0;
       return;
     case State::Ss3:
-    case State::Ground:
-      break;
+    case State::Ground: break;
   }
   const bool final = byte >= 0x40 && byte < 0x7f;
   state_ = State::Ground;

@@ -6,8 +6,8 @@
 
 // Provided by the linker script; weak, so that a program without any test links too.
 extern "C" {
-[[gnu::weak]] extern const paean::TestCase __start_ktests[];  // NOLINT(bugprone-reserved-identifier)
-[[gnu::weak]] extern const paean::TestCase __stop_ktests[];   // NOLINT(bugprone-reserved-identifier)
+[[gnu::weak]] extern const paean::TestCase __start_ktests[];
+[[gnu::weak]] extern const paean::TestCase __stop_ktests[];
 }
 
 namespace paean {

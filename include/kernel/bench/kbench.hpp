@@ -33,7 +33,7 @@ template <typename T>
 
 struct BenchOptions {
   u32 iterations = 20'000;  // at least 1
-  u32 warm_up = 16;  // fills caches, per-CPU stacks and the emulator's translations
+  u32 warm_up = 16;         // fills caches, per-CPU stacks and the emulator's translations
 };
 
 /// What a running benchmark measures with. Made by the runner, one for each benchmark.
@@ -105,9 +105,8 @@ BenchTotals run_benches(std::string_view selection, Sink& sink);
 
 }  // namespace paean
 
-#define KBENCH(bench_name, what_text, ...)                                                              \
-  static void kbench_##bench_name(::paean::BenchContext& bench);                                        \
-  [[gnu::used, gnu::section("kbenches")]] static constinit const ::paean::BenchCase                     \
-      kbench_case_##bench_name = {.name = #bench_name, .what = what_text, .body = kbench_##bench_name,  \
-                                  .options = {__VA_ARGS__}};                                            \
+#define KBENCH(bench_name, what_text, ...)                                                                       \
+  static void kbench_##bench_name(::paean::BenchContext& bench);                                                 \
+  [[gnu::used, gnu::section("kbenches")]] static constinit const ::paean::BenchCase kbench_case_##bench_name = { \
+      .name = #bench_name, .what = what_text, .body = kbench_##bench_name, .options = {__VA_ARGS__}};            \
   static void kbench_##bench_name([[maybe_unused]] ::paean::BenchContext& bench)

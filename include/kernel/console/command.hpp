@@ -92,7 +92,6 @@ struct alignas(16) Command {
 
 }  // namespace paean
 
-#define KCOMMAND(command_name, usage_text, help_text, function, ...)                                   \
-  [[gnu::used, gnu::section("kcommands")]] static constinit const ::paean::Command                     \
-      kcommand_##command_name = {.name = #command_name, .usage = usage_text, .help = help_text,        \
-                                 .run = function __VA_OPT__(, ) __VA_ARGS__};
+#define KCOMMAND(command_name, usage_text, help_text, function, ...)                                           \
+  [[gnu::used, gnu::section("kcommands")]] static constinit const ::paean::Command kcommand_##command_name = { \
+      .name = #command_name, .usage = usage_text, .help = help_text, .run = function __VA_OPT__(, ) __VA_ARGS__};

@@ -92,8 +92,7 @@ constexpr FormatArg test_value(const T& value) {
 }
 
 template <typename T>
-inline constexpr bool kIsPlainInteger =
-    std::is_integral_v<T> && !std::is_same_v<T, bool> && !std::is_same_v<T, char>;
+inline constexpr bool kIsPlainInteger = std::is_integral_v<T> && !std::is_same_v<T, bool> && !std::is_same_v<T, char>;
 
 /// Equality as a person means it: integers by value whatever their signs and widths, C strings by their text.
 template <typename A, typename B>
@@ -131,7 +130,8 @@ class TestContext {
   void expect_panic(std::string_view text);
   template <typename A, typename B>
   bool expect_equal(SourceLine where, const char* texts, const A& actual, const B& expected) {
-    if (test_equal(actual, expected)) [[likely]] return true;
+    if (test_equal(actual, expected)) [[likely]]
+      return true;
     fail_equal(where, texts, test_value(actual), test_value(expected));
     return false;
   }
@@ -158,41 +158,39 @@ class TestContext {
 
 }  // namespace paean
 
-#define KTEST(suite, test_name, ...)                                                                   \
-  static void ktest_##suite##_##test_name(::paean::TestContext& test);                                 \
-  [[gnu::used, gnu::section("ktests")]] static constinit const ::paean::TestCase                       \
-      ktest_case_##suite##_##test_name = {.name = #suite "." #test_name,                               \
-                                          .body = ktest_##suite##_##test_name,                         \
-                                          .options = {__VA_ARGS__}};                                   \
+#define KTEST(suite, test_name, ...)                                                                                  \
+  static void ktest_##suite##_##test_name(::paean::TestContext& test);                                                \
+  [[gnu::used, gnu::section("ktests")]] static constinit const ::paean::TestCase ktest_case_##suite##_##test_name = { \
+      .name = #suite "." #test_name, .body = ktest_##suite##_##test_name, .options = {__VA_ARGS__}};                  \
   static void ktest_##suite##_##test_name([[maybe_unused]] ::paean::TestContext& test)
 
-#define EXPECT(...)                                                                                    \
-  do {                                                                                                 \
-    if (!(__VA_ARGS__)) [[unlikely]] test.fail(::paean::SourceLine{__FILE__, __LINE__}, #__VA_ARGS__); \
+#define EXPECT(...)                                                     \
+  do {                                                                  \
+    if (!(__VA_ARGS__)) [[unlikely]]                                    \
+      test.fail(::paean::SourceLine{__FILE__, __LINE__}, #__VA_ARGS__); \
   } while (false)
 
 #define EXPECT_EQ(actual, expected) \
   (void)test.expect_equal(::paean::SourceLine{__FILE__, __LINE__}, #actual " == " #expected, actual, expected)
 
-#define REQUIRE(...)                                                           \
-  do {                                                                         \
-    if (!(__VA_ARGS__)) [[unlikely]] {                                         \
-      test.fail(::paean::SourceLine{__FILE__, __LINE__}, #__VA_ARGS__);        \
-      return;                                                                  \
-    }                                                                          \
+#define REQUIRE(...)                                                    \
+  do {                                                                  \
+    if (!(__VA_ARGS__)) [[unlikely]] {                                  \
+      test.fail(::paean::SourceLine{__FILE__, __LINE__}, #__VA_ARGS__); \
+      return;                                                           \
+    }                                                                   \
   } while (false)
 
-#define REQUIRE_EQ(actual, expected)                                                                   \
-  do {                                                                                                 \
-    if (!test.expect_equal(::paean::SourceLine{__FILE__, __LINE__}, #actual " == " #expected, actual,  \
-                           expected))                                                                  \
-      return;                                                                                          \
+#define REQUIRE_EQ(actual, expected)                                                                             \
+  do {                                                                                                           \
+    if (!test.expect_equal(::paean::SourceLine{__FILE__, __LINE__}, #actual " == " #expected, actual, expected)) \
+      return;                                                                                                    \
   } while (false)
 
-#define SKIP(why)     \
-  do {                \
-    test.skip(why);   \
-    return;           \
+#define SKIP(why)   \
+  do {              \
+    test.skip(why); \
+    return;         \
   } while (false)
 
 #define KTEST_EXPECT_PANIC(text) test.expect_panic(text)
