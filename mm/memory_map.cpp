@@ -17,6 +17,7 @@ constexpr PhysRange grow_to_pages(PhysRange range) {
 }
 
 constexpr PhysRange round_to_pages(PhysRange range, MemoryKind kind) {
+  if (range.empty()) return {};  // no bytes touch no page
   return kind == MemoryKind::Usable ? shrink_to_pages(range) : grow_to_pages(range);
 }
 

@@ -187,6 +187,13 @@ TEST_SUITE("memory_map") {
               why);
   }
 
+  TEST_CASE("an empty range inside a page touches nothing") {
+    const auto map = make_map({});
+    CHECK(map->add({PhysAddr{0x1800}, PhysAddr{0x1800}}, MemoryKind::Reserved).has_value());
+    CHECK(map->replace({PhysAddr{0x1801}, PhysAddr{0x1800}}, MemoryKind::Reserved).has_value());
+    CHECK(map->ranges().empty());
+  }
+
   TEST_CASE("replace makes the new kind win") {
     const auto map = make_map({{0x1000, 0x4000, kRes}});
     CHECK(map->replace(phys_range(0x2000, 0x1000), MemoryKind::Usable).has_value());
