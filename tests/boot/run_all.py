@@ -13,14 +13,17 @@ import command_lines
 import console
 import death
 import harness
+import hole_placement
 import loader_state
 import matrix
 import memory_numbers
+import memory_options
 import random_maps
 import self_check
 
 # The quick ones that tell most come first, the long series last.
-PARTS = [self_check, memory_numbers, console, death, loader_state, matrix, command_lines, random_maps]
+PARTS = [self_check, memory_numbers, console, death, loader_state, hole_placement, memory_options, matrix,
+         command_lines, random_maps]
 
 
 def cases(options) -> list[harness.Case]:

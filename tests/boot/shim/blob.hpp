@@ -41,10 +41,10 @@ enum BlobFlag : uint32_t {
 struct UartState {
   uint8_t divisor_low;
   uint8_t divisor_high;
-  uint8_t interrupts;     // IER
-  uint8_t fifo;           // FCR
-  uint8_t modem;          // MCR; bit 4 is loop-back: nothing comes out of the machine
-  uint8_t line;           // LCR, written last; bit 7 leaves the divisor latch open
+  uint8_t interrupts;  // IER
+  uint8_t fifo;        // FCR
+  uint8_t modem;       // MCR; bit 4 is loop-back: nothing comes out of the machine
+  uint8_t line;        // LCR, written last; bit 7 leaves the divisor latch open
   uint8_t reserved[2];
 };
 static_assert(sizeof(UartState) == 8);
@@ -52,13 +52,13 @@ static_assert(sizeof(UartState) == 8);
 struct BlobHeader {
   uint32_t magic;
   uint32_t version;
-  uint32_t size;          // of the whole blob in bytes
+  uint32_t size;  // of the whole blob in bytes
   uint32_t record_count;
-  uint32_t flags;         // BlobFlag
-  uint32_t eax, ebx;      // what the kernel gets: Multiboot's magic and the information block
+  uint32_t flags;     // BlobFlag
+  uint32_t eax, ebx;  // what the kernel gets: Multiboot's magic and the information block
   uint32_t ecx, edx, esi, edi, ebp, esp;
   uint32_t eflags;
-  uint32_t cr0_set;       // bits to set in CR0; PE stays set, PG clear
+  uint32_t cr0_set;  // bits to set in CR0; PE stays set, PG clear
   uint32_t cr3;
   uint32_t cr4_set;
   UartState uart;

@@ -24,7 +24,7 @@ namespace {
 
 constexpr uint16_t kCom1 = 0x3f8;
 constexpr uint16_t kExitPort = 0xf4;
-constexpr uint8_t kShimRefused = 0x13;     // QEMU status 39
+constexpr uint8_t kShimRefused = 0x13;  // QEMU status 39
 constexpr uint8_t kBssGarbage = 0xa5;
 constexpr uint32_t kMegabyte = 1u << 20;
 constexpr uint32_t kAliasLimit = 0x90000;  // above lie the EBDA, the screen and the ROMs
@@ -37,7 +37,9 @@ struct Span {
 Span kernel_file, blob_file, all_modules;
 
 template <typename T>
-T* at(uint32_t address) { return reinterpret_cast<T*>(address); }
+T* at(uint32_t address) {
+  return reinterpret_cast<T*>(address);
+}
 
 void out(uint16_t port, uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
 uint8_t in(uint16_t port) {
@@ -113,8 +115,7 @@ uint32_t load_kernel(uint32_t flags) {
     if (header.p_type != PT_LOAD) continue;
     check_target(header.p_paddr, header.p_memsz);
     copy(header.p_paddr, kernel_file.begin + header.p_offset, header.p_filesz);
-    fill(header.p_paddr + header.p_filesz, (flags & kZeroBss) != 0 ? 0 : kBssGarbage,
-         header.p_memsz - header.p_filesz);
+    fill(header.p_paddr + header.p_filesz, (flags & kZeroBss) != 0 ? 0 : kBssGarbage, header.p_memsz - header.p_filesz);
   }
   return elf->e_entry;
 }
