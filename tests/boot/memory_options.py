@@ -40,7 +40,8 @@ def exactly(*spans: tuple[int, int]) -> Callable:
 
 def low_between(least: int, most: int) -> Callable:
     def look(memory: dict[str, int], _log: str) -> None:
-        check(least <= memory["LowTotal"] >> 10 <= most, f"LowTotal {memory['LowTotal'] >> 10} MiB, not {least}..{most}")
+        mib = memory["LowTotal"] >> 10
+        check(least <= mib <= most, f"LowTotal {mib} MiB, not {least}..{most}")
     return look
 
 
