@@ -8,8 +8,8 @@ FUZZ_SECONDS ?= 8
 FUZZ_SEED ?= 1
 
 # Sources without hardware. A file may stand here if it includes only pure headers.
-HOST_SOURCES := $(wildcard kernel/lib/*.cpp) kernel/base/cmdline.cpp \
-                mm/memory_map.cpp mm/multiboot_mmap.cpp mm/region_allocator.cpp
+HOST_SOURCES := kernel/lib/format.cpp kernel/lib/parse.cpp kernel/base/cmdline.cpp \
+                mm/memory_map.cpp mm/multiboot_mmap.cpp mm/region_allocator.cpp mm/buddy.cpp
 HOST_SOURCES += $(wildcard $(HOST_EXTRA_SOURCES))
 HOST_TESTS := $(wildcard tests/host/*_test.cpp)
 
@@ -31,7 +31,7 @@ host-test: $(HOST_BUILD)/host-tests
 	@tests/host/run.py $(HOST_BUILD)/host-tests -- tests/host/must_not_compile.py
 
 # One binary a fuzzer: tests/fuzz/x_fuzz.cpp with all pure sources.
-FUZZ_FLAGS := $(HOST_COMMON) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZ_FLAGS := $(HOST_COMMON) -O2 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 FUZZ_LIB := $(patsubst %.cpp,$(HOST_BUILD)/fuzz/%.o,$(HOST_SOURCES) tests/host/support.cpp)
 FUZZERS := $(patsubst tests/fuzz/%_fuzz.cpp,$(HOST_BUILD)/fuzz/%,$(wildcard tests/fuzz/*_fuzz.cpp))
 

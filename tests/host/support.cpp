@@ -23,7 +23,9 @@ class TextSink final : public Sink {
   std::string text_;
 };
 
+#ifdef PAEAN_HOST_TESTS
 int expected_panics = 0;
+#endif
 
 [[noreturn]] void stop(SourceLine where, const std::string& message) {
 #ifdef PAEAN_HOST_TESTS
