@@ -95,27 +95,32 @@ def check_buddy_sums(guest: qemu.Guest) -> None:
               f"{name}: buddyinfo has {blocks} pages, zoneinfo {zone['free']} free of which {zone['pcp']} on CPUs")
 
 
-def ledger_pages(text: str) -> tuple[dict[str, int], dict[str, int]]:
-    """The `lowmem` command: owner to kB, and the lines that sum up (total, free, used ...), all in kB."""
-    owners, sums = {}, {}
-    for line in text.splitlines():
-        found = re.match(r" *([A-Za-z][\w ./()-]*?):? +(\d+) (?:kB|pages)\b", line)
-        if found:
-            kib = int(found[2]) * (4 if "pages" in found[0] else 1)
-            name = found[1].strip().lower()
-            (sums if re.match(r"(total|managed|free|used|sum|lowtotal|lowfree)\b", name) else owners)[name] = kib
-    return owners, sums
+def ledger_part(text: str, title: str, closing: str) -> tuple[dict[str, int], int]:
+    """Rows of one part of the `lowmem` command (name to kB) and the sum that it prints itself."""
+    found = re.search(rf"(?m)^{title}:\n((?:  .*\n)*?)  {closing} +(\d+) kB$", text)
+    check(found is not None, f"lowmem has no part `{title}` that ends in `{closing}`")
+    rows = {m[1].strip(): int(m[2]) for m in re.finditer(r"(?m)^  (.*?) +(\d+) kB$", found[1])}
+    return rows, int(found[2])
 
 
 def check_ledger(guest: qemu.Guest) -> None:
+    """Every page of lowmem has an owner, and the sums are exact."""
     text = guest.command("lowmem")
-    owners, sums = ledger_pages(text)
+    head = re.search(r"Lowmem: present (\d+) kB, managed (\d+) kB, free (\d+) kB", text)
+    check(head is not None, "lowmem does not begin with present, managed and free")
+    present, managed, free = (int(n) for n in head.groups())
+    reserved, reserved_sum = ledger_part(text, "Reserved at boot", "reserved in all")
+    owners, owners_sum = ledger_part(text, "Owners", "owners in all")
     check(bool(owners), "the ledger names no owner")
+    check(sum(owners.values()) == owners_sum, f"owners add up to {sum(owners.values())} kB, not {owners_sum}: {owners}")
+    check(owners_sum == managed - free, f"the owners hold {owners_sum} kB, managed - free is {managed - free} kB")
+    check(sum(reserved.values()) == reserved_sum == present - managed,
+          f"reasons add up to {sum(reserved.values())} kB, said {reserved_sum}, present - managed {present - managed}")
+    check("WRONG" not in text, "the ledger says itself that it is wrong")
     zones = proc_text.zoneinfo(guest.command("zoneinfo"))
     low = [zones[name] for name in ("dma", "normal") if name in zones]
-    used = sum(zone["managed"] - zone["free"] for zone in low) * 4
-    total = sum(owners.values())
-    check(total == used, f"the owners hold {total} kB, managed - free is {used} kB ({owners}, {sums})")
+    check(sum(zone["managed"] for zone in low) * 4 == managed, f"zoneinfo's managed is not the ledger's {managed} kB")
+    check(sum(zone["present"] for zone in low) * 4 == present, f"zoneinfo's present is not the ledger's {present} kB")
 
 
 def numbers(settings: dict) -> str:
