@@ -71,15 +71,19 @@ def editing() -> str:
         check("begin" in guest.command("gin\x01echo be"), "ctrl-A and typing in the middle does not insert")
         check("left" in guest.command("echo lft\x1b[D\x1b[De"), "the left arrow does not move")
         check("kept" in guest.command("nonsense\x15echo kept"), "ctrl-U does not clear the line")
-        guest.command("echo older")
-        guest.command("echo newer")
-        check("newer" in guest.command("\x1b[A"), "up arrow does not bring the last line back")
-        check("older" in guest.command("\x1b[A\x1b[A\x1b[A"), "up arrow three times does not reach the older line")
+        for word in ("oldest", "older", "newest"):
+            guest.command(f"echo {word}")
+        check("oldest" in last_line(guest.command("\x1b[A\x1b[A\x1b[A")), "up arrow three times is not three lines back")
+        check("oldest" in last_line(guest.command("\x1b[A")), "up arrow does not bring the last line back")
         check("MemTotal" in guest.command("memi\t"), "TAB does not complete memi to meminfo")
         text = guest.command("meminof")
         check("meminfo" in text, f"a mistyped command does not say what it might have been: `{text.strip()}`")
         check("usage" in guest.command("vtop").lower(), "vtop without an address does not say how it is used")
         return ""
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
 
 
 def line_ends() -> str:
