@@ -14,6 +14,10 @@ namespace paean {
 
 namespace {
 
+const BenchCase* next_bench(const BenchCase* previous) {
+  return next_by_name(__start_kbenches, __stop_kbenches, previous);
+}
+
 void run_bench(const BenchCase& bench, BenchTotals& totals, Sink& out) {
   BenchContext context{bench.name, bench.options, out};
   bench.body(context);
@@ -32,7 +36,7 @@ CommandStatus bench(Args& args, Sink& out) {
   if (selection == "list") {
     selection = args.next().value_or("all");
     if (!args.end()) return CommandStatus::Usage;
-    for (const BenchCase* bench = __start_kbenches; bench != __stop_kbenches; ++bench) {
+    for (const BenchCase* bench = next_bench(nullptr); bench != nullptr; bench = next_bench(bench)) {
       if (glob_list_match(selection, bench->name)) format_to(out, "{:<24} {}\n", bench->name, bench->what);
     }
     return CommandStatus::Ok;
@@ -44,7 +48,8 @@ CommandStatus bench(Args& args, Sink& out) {
 void complete_bench(CommandInterpreter&, std::string_view, Candidates& candidates) {
   candidates.add("all");
   candidates.add("list");
-  for (const BenchCase* bench = __start_kbenches; bench != __stop_kbenches; ++bench) candidates.add(bench->name);
+  for (const BenchCase* bench = next_bench(nullptr); bench != nullptr; bench = next_bench(bench))
+    candidates.add(bench->name);
 }
 
 }  // namespace
@@ -66,7 +71,7 @@ std::string_view BenchContext::unit() const {
 BenchTotals run_benches(std::string_view selection, Sink& sink) {
   LineSink out{sink};
   BenchTotals totals;
-  for (const BenchCase* bench = __start_kbenches; bench != __stop_kbenches; ++bench) {
+  for (const BenchCase* bench = next_bench(nullptr); bench != nullptr; bench = next_bench(bench)) {
     if (glob_list_match(selection, bench->name)) run_bench(*bench, totals, out);
   }
   if (totals.ran + totals.failed + totals.skipped == 0) {

@@ -27,8 +27,7 @@ CommandStatus help(Args& args, Sink& out) {
   const CommandInterpreter& commands = args.interpreter();
   const std::optional<std::string_view> name = args.next();
   if (!name) {
-    for (const Command* command = commands.next_after(""); command != nullptr;
-         command = commands.next_after(command->name)) {
+    for (const Command* command = commands.next(nullptr); command != nullptr; command = commands.next(command)) {
       help_line(*command, out);
     }
     return CommandStatus::Ok;

@@ -35,15 +35,6 @@ const Command* CommandInterpreter::find(std::string_view name) const {
   return found == end_ ? nullptr : found;
 }
 
-const Command* CommandInterpreter::next_after(std::string_view name) const {
-  const Command* next = nullptr;
-  for (const Command* command = begin_; command != end_; ++command) {
-    const std::string_view candidate = command->name;
-    if (candidate > name && (next == nullptr || candidate < next->name)) next = command;
-  }
-  return next;
-}
-
 const Command* CommandInterpreter::closest(std::string_view name) const {
   const Command* best = nullptr;
   u32 best_distance = kMaxSlips + 1;
@@ -94,7 +85,7 @@ CommandStatus CommandInterpreter::run_one(std::string_view text, Sink& out) {
 }
 
 void CommandInterpreter::offer_names(Candidates& candidates) const {
-  for (const Command* command = next_after(""); command != nullptr; command = next_after(command->name)) {
+  for (const Command* command = next(nullptr); command != nullptr; command = next(command)) {
     candidates.add(command->name);
   }
 }

@@ -89,7 +89,7 @@ const TestCase* TestRunner::tick(u32 elapsed_ms) {
 }
 
 void TestRunner::list(std::string_view selection, Sink& out) const {
-  for (const TestCase* test = begin_; test != end_; ++test) {
+  for (const TestCase* test = next(nullptr); test != nullptr; test = next(test)) {
     bool named = false;
     for (std::string_view parts = selection; !parts.empty();) named |= part_names(take_part(parts), test->name);
     if (named) format_to(out, "{}{}\n", test->name, is_death(*test) ? "  (death)" : "");
@@ -114,7 +114,7 @@ TestTotals TestRunner::run(std::string_view selection, u64 seed, Sink& sink) {
   const std::string_view idle = idle_part(selection);
   const bool mistaken = planned == 0 || !idle.empty();
   format_to(out, "KTAP version 1\n# seed={}\n1..{}\n", seed, mistaken ? planned + 1 : planned);
-  for (const TestCase* test = begin_; test != end_; ++test) {
+  for (const TestCase* test = next(nullptr); test != nullptr; test = next(test)) {
     if (selection_has(selection, *test)) run_case(*test, seed, out);
   }
   if (mistaken) report_mistake(idle, out);

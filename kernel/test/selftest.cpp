@@ -42,7 +42,8 @@ CommandStatus selftest(Args& args, Sink& out) {
 void complete_selftest(CommandInterpreter&, std::string_view, Candidates& candidates) {
   candidates.add("all");
   candidates.add("list");
-  for (const TestCase* test = runner.begin(); test != runner.end(); ++test) candidates.add(test->name);
+  for (const TestCase* test = runner.next(nullptr); test != nullptr; test = runner.next(test))
+    candidates.add(test->name);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 // run() warms up, turns interrupts off, and counts the clock over the loop; what the same loop costs with an empty body
 // is subtracted. Under `-icount shift=0,sleep=off` the clock is the guest's instruction count and the figure repeats
 // exactly; otherwise it is TSC cycles. The unit is always printed.
+// Values that the body captures are read again for each call; constants cost nothing.
 // keep(value) makes the compiler believe that a value is needed, so that work for it is not optimised away.
 // Context: a kernel thread. The body runs with interrupts off: it must not sleep.
 #pragma once

@@ -8,6 +8,7 @@
 
 #include <string_view>
 
+#include "kernel/console/by_name.hpp"
 #include "kernel/console/command.hpp"
 
 namespace paean {
@@ -32,8 +33,8 @@ class CommandInterpreter final : public Completer {
   CommandStatus run_line(std::string_view line, Sink& out);
 
   const Command* find(std::string_view name) const;
-  /// The first command after `name` in alphabetical order ("" for the first of all); nullptr at the end.
-  const Command* next_after(std::string_view name) const;
+  /// The command that follows in alphabetical order (nullptr: the first of all); nullptr at the end.
+  const Command* next(const Command* previous) const { return next_by_name(begin_, end_, previous); }
   /// The command that was probably meant: at most two slips away. nullptr if there is none.
   const Command* closest(std::string_view name) const;
   /// Offers the names of all commands.

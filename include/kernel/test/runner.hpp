@@ -20,6 +20,7 @@
 #include <atomic>
 #include <string_view>
 
+#include "kernel/console/by_name.hpp"
 #include "kernel/test/ktest.hpp"
 
 namespace paean {
@@ -80,15 +81,15 @@ class TestRunner {
   /// Without an environment nothing is compared, and tests that need something special are skipped.
   void set_environment(TestEnvironment* environment) { environment_ = environment; }
 
-  /// Runs what the list selects, in the order of the table. `sink` gets whole lines of KTAP.
+  /// Runs what the list selects, in the order of their names. `sink` gets whole lines of KTAP.
   TestTotals run(std::string_view selection, u64 seed, Sink& sink);
   /// Writes the names that the list selects, death tests included, a line each.
   void list(std::string_view selection, Sink& out) const;
   /// Adds passed time; returns the running test if it has had too much. Interrupt context.
   const TestCase* tick(u32 elapsed_ms);
 
-  const TestCase* begin() const { return begin_; }
-  const TestCase* end() const { return end_; }
+  /// The test that follows by name (nullptr: the first of all); nullptr at the end.
+  const TestCase* next(const TestCase* previous) const { return next_by_name(begin_, end_, previous); }
 
  private:
   enum class Verdict : u8 { Pass, Fail, Skip };
