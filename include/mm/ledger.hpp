@@ -1,0 +1,44 @@
+// The ledger: who holds how much of each zone, exact at any pause.
+//
+//   sum over owners = managed - free        for each zone, always
+//
+// One counter for each CPU, zone and owner, changed beside the page word in the same critical section. A page word
+// carries its row number (zone and owner), so that a free needs no look-up.
+#pragma once
+
+#include "arch/percpu.hpp"
+#include "mm/zone.hpp"
+
+namespace paean {
+
+/// Row of the ledger: zone in the upper two bits, owner below. Fits the owner byte of a page word.
+class LedgerRow {
+ public:
+  static constexpr u32 kCount = 256;
+  constexpr LedgerRow(ZoneId zone, Owner owner) : value_((u32{std::to_underlying(zone)} << 6) | std::to_underlying(owner)) {}
+  constexpr explicit LedgerRow(u32 value) : value_(value & (kCount - 1)) {}
+  constexpr u32 value() const { return value_; }
+  constexpr ZoneId zone() const { return static_cast<ZoneId>(value_ >> 6); }
+  constexpr Owner owner() const { return static_cast<Owner>(value_ & 63); }
+
+ private:
+  u32 value_;
+};
+static_assert(kOwnerCount <= 64);
+
+struct LedgerCounters {
+  u32 pages[LedgerRow::kCount];  // wraps below zero on a CPU that frees for others; the sum over CPUs does not
+};
+extern arch::PerCpu<LedgerCounters> ledger_counters;
+
+/// Pages that an owner holds in a zone.
+PageCount ledger_pages(ZoneId id, Owner owner);
+/// All owners of a zone.
+PageCount ledger_total(ZoneId id);
+
+/// The table that `lowmem` shows, with its proof at the end.
+void print_ledger(Sink& out);
+/// One line with the three largest owners of lowmem, for panics and warnings.
+void print_ledger_summary(Sink& out);
+
+}  // namespace paean

@@ -1,0 +1,98 @@
+// Page words: everything that the kernel knows about a frame, in four bytes.
+//
+//   31    28 27   24 23       16 15              0
+//   | type  | order | zone, own |  references    |     Block: an allocated block; its first page says it all
+//   | type  |               reason               |     Reserved: taken at boot, for ever
+//
+//   Free      in the buddy allocator, or behind the first page of a block
+//   Cached    in a per-CPU stack: free, but the buddy does not know it
+//   Block     first page of an allocated block
+//   Reserved  RAM that never reached a zone: kernel image, page words, ...
+//   Hole      no RAM at all
+//
+// 64 GB cost 64 MiB of words (40 bytes a frame would be 640 MiB and leave no lowmem). The array is indexed by frame
+// number in one virtual window; its pages come from highmem. Sections of 1024 frames without RAM share one read-only
+// page of Hole words, so that every frame below frame_limit() can be looked at.
+//
+// `Page*` points at a word, so the classic interface reads as always: page_to_pfn, pfn_to_page, page_address.
+// Words are written by their owner: the zone's lock or this CPU's stack while free, the holder while allocated; the
+// reference count is atomic. Frames behind the first page of a block keep the word Free, which is what makes order-9
+// blocks as cheap as order 0, and what catches the free of a part of a block.
+#pragma once
+
+#include <utility>
+
+#include "lib/assert.hpp"
+
+namespace paean {
+
+/// Who holds an allocated block: the rows of the ledger.
+enum class Owner : u8 {
+  Kernel,        // not said
+  User,          // programs' memory
+  PageTables,
+  PageCache,
+  Slab,
+  Vmalloc,
+  Stack,
+  Bounce,
+  Console,       // taken by hand with the `alloc` command
+  Test,
+};
+inline constexpr u32 kOwnerCount = 10;
+std::string_view name(Owner owner);
+
+enum class PageType : u8 { Free, Cached, Block, Reserved, Hole };
+
+class Page {
+ public:
+  static constexpr u32 kMaxReferences = 0xffff;  // the count stays there: such a page is never freed again
+
+  constexpr Page() = default;
+  Page(const Page&) = delete;
+  Page& operator=(const Page&) = delete;
+
+  /// `row` is a LedgerRow: zone and owner in eight bits.
+  static constexpr u32 make_block(Order order, u32 row) {
+    return (u32{std::to_underlying(PageType::Block)} << 28) | (order.value() << 24) | (row << 16) | 1;
+  }
+  static constexpr u32 make_simple(PageType type, u32 detail = 0) {
+    return (u32{std::to_underlying(type)} << 28) | detail;
+  }
+
+  u32 word() const { return __atomic_load_n(&word_, __ATOMIC_RELAXED); }
+  void set_word(u32 word) { __atomic_store_n(&word_, word, __ATOMIC_RELAXED); }
+
+  PageType type() const { return static_cast<PageType>(word() >> 28); }
+  Order order() const { return Order{(word() >> 24) & 15}; }
+  u32 ledger_row() const { return (word() >> 16) & 255; }
+  Owner owner() const { return static_cast<Owner>((word() >> 16) & 63); }
+  u32 references() const { return word() & kMaxReferences; }
+  /// Of a Reserved frame.
+  u32 detail() const { return word() & 0x0fffffff; }
+
+  /// One more holder. The page must be allocated; at the limit the count sticks.
+  void get();
+  /// One holder less; true if that was the last one, and then the caller frees the block.
+  [[nodiscard]] bool put();
+
+ private:
+  u32 word_ = 0;
+};
+static_assert(sizeof(Page) == 4, "1 MiB of page words a GiB of RAM");
+
+/// The word of frame 0; see init_frame_words().
+extern Page* frame_words;
+extern Pfn frame_words_limit;
+
+inline Page* pfn_to_page(Pfn pfn) { return frame_words + pfn.raw(); }
+inline Pfn page_to_pfn(const Page* page) { return Pfn{static_cast<u32>(page - frame_words)}; }
+/// First frame without a page word.
+inline Pfn frame_limit() { return frame_words_limit; }
+/// Is there RAM of ours at this frame, reserved or not?
+inline bool pfn_valid(Pfn pfn) { return pfn < frame_limit() && pfn_to_page(pfn)->type() != PageType::Hole; }
+
+/// The first page of the allocated block that holds a page; nullptr if none does. At most 11 words are looked at.
+Page* block_head(Page* page);
+
+}  // namespace paean

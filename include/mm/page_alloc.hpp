@@ -1,0 +1,97 @@
+// The frame allocator: pages from zones.
+//
+//   Result<Page*> p = alloc_page(AllocFlags::HighUser | AllocFlags::Zero, Owner::User);
+//   free_page(*p);
+//
+// alloc_page(s) may return highmem, __get_free_pages always lowmem: the rule of Linux 2.3.27. Order 0 comes from a stack
+// of this CPU without a lock; larger blocks from the zone's buddy. Everything is in the ledger by owner (mm/ledger.hpp).
+//
+// Context: any, interrupts included (nothing sleeps yet: there is no reclaim; a request that cannot be met fails).
+// Errors: OutOfMemory; InvalidArgument for an order above kMaxOrder. Freeing what is not allocated, with another order,
+// or a part of a block, panics with the frame's story: memory is not worth saving at the price of its integrity.
+#pragma once
+
+#include "lib/result.hpp"
+#include "mm/zone.hpp"
+
+namespace paean {
+
+/// What a request needs and how hard it may try.
+class AllocFlags {
+ public:
+  static const AllocFlags Kernel;    // lowmem, may wait
+  static const AllocFlags Atomic;    // lowmem, may not wait, may use half of the minimum reserve
+  static const AllocFlags User;      // lowmem for a program's sake
+  static const AllocFlags HighUser;  // anything, highmem first
+  static const AllocFlags Dma;       // below 16 MiB
+  static const AllocFlags Dma32;     // below 4 GiB
+  static const AllocFlags NoIo;      // modifier: start no I/O to get memory
+  static const AllocFlags Zero;      // modifier: filled with zeros
+  static const AllocFlags NoWarn;    // modifier: failing is expected, say nothing
+  static const AllocFlags VFallback; // modifier: virtually contiguous will do
+
+  /// DMA and DMA32 are limits and win over any other zone.
+  constexpr AllocFlags operator|(AllocFlags other) const {
+    const u32 both = (bits_ | other.bits_) & ~kZoneMask;
+    u32 zone = zone_bits() > other.zone_bits() ? zone_bits() : other.zone_bits();
+    if ((both & kDmaBit) != 0) zone = static_cast<u32>(ZoneId::Dma);
+    else if ((both & kDma32Bit) != 0) zone = static_cast<u32>(ZoneId::Dma32);
+    return AllocFlags{both | zone};
+  }
+  constexpr bool has(AllocFlags modifier) const { return (bits_ & modifier.bits_ & ~kZoneMask) != 0; }
+  /// The highest zone that will do.
+  constexpr ZoneId zone() const { return static_cast<ZoneId>(zone_bits()); }
+
+ private:
+  static constexpr u32 kZoneMask = 3, kDmaBit = 1u << 4, kDma32Bit = 1u << 5;
+  constexpr explicit AllocFlags(u32 bits) : bits_(bits) {}
+  constexpr AllocFlags(ZoneId highest, u32 modifiers) : bits_(static_cast<u32>(highest) | modifiers) {}
+  constexpr u32 zone_bits() const { return bits_ & kZoneMask; }
+  u32 bits_;
+};
+
+inline constexpr AllocFlags AllocFlags::Kernel{ZoneId::Normal, 0};
+inline constexpr AllocFlags AllocFlags::Atomic{ZoneId::Normal, 1u << 2};
+inline constexpr AllocFlags AllocFlags::User{ZoneId::Normal, 1u << 3};
+inline constexpr AllocFlags AllocFlags::HighUser{ZoneId::HighMem, 1u << 3};
+inline constexpr AllocFlags AllocFlags::Dma{ZoneId::Dma, 1u << 4};
+inline constexpr AllocFlags AllocFlags::Dma32{ZoneId::Dma32, 1u << 5};
+inline constexpr AllocFlags AllocFlags::NoIo{1u << 6};
+inline constexpr AllocFlags AllocFlags::Zero{1u << 7};
+inline constexpr AllocFlags AllocFlags::NoWarn{1u << 8};
+inline constexpr AllocFlags AllocFlags::VFallback{1u << 9};
+
+/// 2^order contiguous pages, as their first page, with one reference.
+[[nodiscard]] Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner = Owner::Kernel);
+[[nodiscard]] inline Result<Page*> alloc_page(AllocFlags flags, Owner owner = Owner::Kernel) {
+  return alloc_pages(flags, Order{0}, owner);
+}
+
+/// Gives a block back; `order` must be the one it was allocated with, and nobody else may hold a reference.
+void free_pages(Page* page, Order order);
+inline void free_page(Page* page) { free_pages(page, Order{0}); }
+
+/// Drops a reference and frees the block with the last one.
+void put_page(Page* page);
+
+/// The same as addresses. Precondition: flags name no zone above NORMAL (asserted).
+[[nodiscard]] Result<VirtAddr> __get_free_pages(AllocFlags flags, Order order, Owner owner = Owner::Kernel);
+[[nodiscard]] Result<VirtAddr> get_zeroed_page(AllocFlags flags, Owner owner = Owner::Kernel);
+void free_pages_at(VirtAddr address, Order order);
+
+/// Why free_pages() would panic; nullptr if the free is legal. For commands, which must not crash on a typed number.
+const char* free_complaint(const Page* page, Order order);
+
+/// Gives this CPU's stacks back to the buddies, so that counts are exact and blocks can merge.
+void drain_local_pages();
+
+/// How often each thing happened since boot, all CPUs.
+struct AllocEvents {
+  u32 allocated[kZoneCount];  // blocks, any order, by zone that served
+  u32 freed;                  // blocks
+  u32 refills, drains;        // batches between stack and buddy
+  u32 failures;
+};
+AllocEvents alloc_events();
+
+}  // namespace paean

@@ -1,0 +1,74 @@
+// The boot CPU's way from paging to the prompt. Reads like the table of contents of the kernel.
+#include "arch/address_space.hpp"
+#include "arch/boot_info.hpp"
+#include "arch/cpu.hpp"
+#include "arch/fixmap.hpp"
+#include "arch/interrupts.hpp"
+#include "arch/traps.hpp"
+#include "arch/tsc.hpp"
+#include "kernel/boot_options.hpp"
+#include "kernel/console_uart.hpp"
+#include "kernel/panic.hpp"
+#include "kernel/session.hpp"
+#include "kernel/test/selftest.hpp"
+#include "lib/log.hpp"
+#include "mm/boot_memory.hpp"
+#include "mm/ledger.hpp"
+
+namespace paean {
+
+namespace {
+
+extern "C" char __text_start[];
+
+void describe_cpu() {
+  const arch::CpuFeatures& f = arch::cpu_features();
+  log_info("paging on: PAE{}{}{}{}, {} physical address bits", f.nx ? " NX" : "", f.pge ? " PGE" : "",
+           f.smep ? " SMEP" : "", f.smap ? " SMAP" : "", f.physical_bits);
+  log_info("CPU: {} family {} model {} stepping {} ({})", f.vendor, f.family, f.model, f.stepping,
+           f.brand[0] != '\0' ? f.brand : "no brand string");
+}
+
+void on_tick(arch::IrqsOff) { test_watchdog_tick(1000 / arch::kTicksPerSecond); }
+
+void init_cpu() {
+  arch::set_tsc_at_entry(arch::boot_info.tsc);
+  init_console_output();
+  arch::init_cpu_features();
+  arch::init_descriptors(0, 0);
+  arch::init_idt();
+  arch::init_fix_slots(0);
+  arch::enable_protection();
+  arch::drop_identity_map();
+}
+
+}  // namespace
+
+extern "C" [[noreturn]] void kernel_main() {
+  static_assert(arch::kImageStart.raw() == arch::kImageOffset);
+  ASSERT(reinterpret_cast<u32>(__text_start) > arch::kImageOffset);  // linker.ld agrees with arch/layout.hpp
+  init_cpu();
+  const CommandLine options = read_boot_options();
+  log_info("Paean, 32-bit x86 with PAE ({})", kBuildFlavour);
+  describe_cpu();
+  log_info("Command line: {}", options.text());
+  report_option_mistakes(options);
+
+  init_memory(options);
+  add_panic_report(print_ledger_summary);
+
+  arch::init_interrupts();
+  log_info("TSC {}.{:03} MHz{}", arch::tsc_khz() / 1000, arch::tsc_khz() % 1000,
+           arch::clock_unit() == arch::ClockUnit::Instructions ? ", counting instructions" : "");
+  log_info("interrupts: {}, {} CPU present, 1 online", arch::using_apic() ? "IOAPIC and LAPIC" : "PIC and PIT",
+           arch::present_cpus());
+  arch::set_timer_handler(on_tick);
+  if (!arch::using_apic()) arch::set_irq_handler(0, on_tick);
+  arch::start_tick();
+  init_console_input();
+  arch::enable_irqs();
+
+  run_session(options);
+}
+
+}  // namespace paean

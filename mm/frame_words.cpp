@@ -1,0 +1,125 @@
+// Step 5: page words and buddy bitmaps in their window, backed by highmem where there is some.
+#include "arch/address_space.hpp"
+#include "arch/fixmap.hpp"
+#include "lib/log.hpp"
+#include "mm/boot_memory.hpp"
+#include "mm/page.hpp"
+
+namespace paean {
+
+namespace {
+
+constexpr u32 kFramesPerWordPage = kPageSize / sizeof(Page);  // 1024: 4 MiB of RAM
+constexpr u64 kSectionBytes = u64{kFramesPerWordPage} * kPageSize;
+constexpr u32 kSectionsPerLargePage = kLargePageSize / kPageSize;
+
+bool has_ram(PhysAddr section) {
+  return memory_map().bytes(MemoryKind::Usable, {section, section + kSectionBytes}) != 0;
+}
+
+/// From highmem if possible, top down: lowmem is what everybody else needs.
+Result<PhysAddr> allocate_backing(u32 bytes, BootReason reason) {
+  const PhysAddr low_end = to_phys(layout().low_end);
+  RegionAllocator& regions = regions_for_boot();
+  Result<PhysAddr> at = regions.allocate(bytes, bytes, {low_end, kPhysTop}, Direction::TopDown, reason);
+  if (!at) at = regions.allocate(bytes, bytes, {PhysAddr{kMiB}, low_end}, Direction::TopDown, reason);
+  return at;
+}
+
+[[noreturn]] void no_memory() { refuse_boot("no memory for the page words."); }
+
+void map_new(VirtAddr va, u32 bytes, BootReason reason) {
+  const Result<PhysAddr> backing = allocate_backing(bytes, reason);
+  if (!backing || !arch::map_range(va, *backing, bytes, arch::Protection::ReadWrite, allocate_boot_table)) no_memory();
+  __builtin_memset(reinterpret_cast<void*>(va.raw()), 0, bytes);
+}
+
+/// All frames without RAM share one page of words, which nobody may write.
+class HolePage {
+ public:
+  void map_at(VirtAddr va) {
+    if (page_ == PhysAddr{}) make();
+    if (!arch::map_range(va, page_, kPageSize, arch::Protection::ReadOnly, allocate_boot_table)) no_memory();
+  }
+
+ private:
+  void make() {
+    const Result<PhysAddr> page = allocate_backing(kPageSize, BootReason::FrameWords);
+    if (!page) no_memory();
+    page_ = *page;
+    const arch::FixWindow window{page_};
+    for (u32 i = 0; i < kFramesPerWordPage; ++i) window.as<Page>()[i].set_word(Page::make_simple(PageType::Hole));
+  }
+  PhysAddr page_{};
+};
+
+/// Backs 2 MiB of words (2 GiB of frames) at once if at least half of them describe RAM; else page by page.
+void back_words(HolePage& holes) {
+  const u32 pages = (layout().frame_words_bytes() + kPageSize - 1) / kPageSize;
+  for (u32 first = 0; first < pages; first += kSectionsPerLargePage) {
+    const u32 here = pages - first < kSectionsPerLargePage ? pages - first : kSectionsPerLargePage;
+    const PhysAddr begin{u64{first} * kSectionBytes};
+    const u64 ram = memory_map().bytes(MemoryKind::Usable, {begin, begin + here * kSectionBytes});
+    const VirtAddr va = layout().frame_window + first * kPageSize;
+    if (ram >= kSectionsPerLargePage / 2 * kSectionBytes) {
+      map_new(va, kLargePageSize, BootReason::FrameWords);
+      continue;
+    }
+    for (u32 i = 0; i < here; ++i) {
+      if (has_ram(begin + i * kSectionBytes)) map_new(va + i * kPageSize, kPageSize, BootReason::FrameWords);
+      else holes.map_at(va + i * kPageSize);
+    }
+  }
+}
+
+void back_bitmaps() {
+  VirtAddr at = (layout().frame_window + layout().frame_words_bytes()).align_up(kPageSize);
+  const VirtAddr end = (at + frame_bitmap_bytes(frame_limit())).align_up(kPageSize);
+  while (at < end) {
+    if (arch::walk_current(at).mapped) {  // the last large page of words reaches in here
+      at += kPageSize;
+      continue;
+    }
+    const u32 bytes = at.is_aligned(kLargePageSize) && end - at >= kLargePageSize ? kLargePageSize : kPageSize;
+    map_new(at, bytes, BootReason::BuddyBitmaps);
+    at += bytes;
+  }
+}
+
+/// Words of a gap that share a page with words of RAM; all others are the shared page's.
+void mark_gap(PhysAddr begin, PhysAddr end) {
+  const auto mark = [](PhysAddr from, PhysAddr to) {
+    for (Pfn pfn = to_pfn(from); pfn < to_pfn(to); ++pfn) {
+      pfn_to_page(pfn)->set_word(Page::make_simple(PageType::Hole));
+    }
+  };
+  const PhysAddr head_end = begin.align_up(kSectionBytes), tail_begin = end.align_down(kSectionBytes);
+  if (head_end > tail_begin) return mark(begin, end);  // inside one section
+  mark(begin, head_end);
+  mark(tail_begin, end);
+}
+
+void mark_holes() {
+  PhysAddr at{0};
+  for (const auto& entry : memory_map().ranges()) {
+    if (entry.tag != MemoryKind::Usable) continue;
+    mark_gap(at, entry.begin);
+    at = entry.end;
+  }
+}
+
+}  // namespace
+
+void init_frame_words() {
+  frame_words = reinterpret_cast<Page*>(layout().frame_window.raw());
+  frame_words_limit = layout().frame_limit;
+  HolePage holes;
+  back_words(holes);
+  back_bitmaps();
+  mark_holes();
+  log_info("page words: {} kB for {} frames, in {} kB of memory; bitmaps {} kB", layout().frame_words_bytes() / kKiB,
+           frame_limit().raw(), reserved_bytes(BootReason::FrameWords) / kKiB,
+           reserved_bytes(BootReason::BuddyBitmaps) / kKiB);
+}
+
+}  // namespace paean

@@ -1,0 +1,51 @@
+#include "mm/page.hpp"
+
+namespace paean {
+
+constinit Page* frame_words = nullptr;
+constinit Pfn frame_words_limit{};
+
+std::string_view name(Owner owner) {
+  switch (owner) {
+    case Owner::Kernel: return "kernel";
+    case Owner::User: return "user";
+    case Owner::PageTables: return "page tables";
+    case Owner::PageCache: return "page cache";
+    case Owner::Slab: return "slab";
+    case Owner::Vmalloc: return "vmalloc";
+    case Owner::Stack: return "stacks";
+    case Owner::Bounce: return "bounce";
+    case Owner::Console: return "console";
+    case Owner::Test: return "tests";
+  }
+  return "?";
+}
+
+void Page::get() {
+  u32 old = word();
+  do {
+    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kMaxReferences) != 0);
+    if ((old & kMaxReferences) == kMaxReferences) return;
+  } while (!__atomic_compare_exchange_n(&word_, &old, old + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
+bool Page::put() {
+  u32 old = word();
+  for (;;) {
+    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kMaxReferences) != 0);
+    if ((old & kMaxReferences) == kMaxReferences) return false;
+    if ((old & kMaxReferences) == 1) return true;  // the count stays 1 for the free that follows
+    if (__atomic_compare_exchange_n(&word_, &old, old - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return false;
+  }
+}
+
+Page* block_head(Page* page) {
+  const Pfn pfn = page_to_pfn(page);
+  for (u32 order = 0; order < kOrderCount; ++order) {
+    Page* head = pfn_to_page(pfn.align_down(Order{order}));
+    if (head->type() == PageType::Block && head->order().value() >= order) return head;
+  }
+  return nullptr;
+}
+
+}  // namespace paean
