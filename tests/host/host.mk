@@ -9,15 +9,19 @@ FUZZ_SEED ?= 1
 
 # Sources without hardware. A file may stand here if it includes only pure headers.
 HOST_SOURCES := kernel/lib/format.cpp kernel/lib/parse.cpp kernel/base/cmdline.cpp \
-                mm/memory_map.cpp mm/multiboot_mmap.cpp mm/region_allocator.cpp mm/buddy.cpp
-HOST_SOURCES += $(wildcard $(HOST_EXTRA_SOURCES))
+                mm/memory_map.cpp mm/multiboot_mmap.cpp mm/region_allocator.cpp mm/buddy.cpp mm/layout_plan.cpp
+# The console and the test framework, with the self-tests that they have of themselves.
+HOST_TEST_SOURCES := $(addprefix kernel/console/,args.cpp builtins.cpp completion.cpp console.cpp console_test.cpp \
+                interpreter.cpp kernel_console.cpp line_editor.cpp line_editor_view.cpp line_sink.cpp text.cpp) \
+                $(addprefix kernel/test/,context.cpp ktest_test.cpp runner.cpp) \
+                $(addprefix kernel/bench/,bench_test.cpp report.cpp)
 HOST_TESTS := $(wildcard tests/host/*_test.cpp)
 
 HOST_COMMON := -m32 -std=gnu++23 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/host -DPAEAN_DEBUG -MMD -MP \
                -fno-omit-frame-pointer
 HOST_FLAGS := $(HOST_COMMON) -DPAEAN_HOST_TESTS -fsanitize=address,undefined -fno-sanitize-recover=all
-HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_SOURCES) $(HOST_TESTS) tests/host/main.cpp \
-                tests/host/support.cpp)
+HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_SOURCES) $(HOST_TEST_SOURCES) $(HOST_TESTS) \
+                tests/host/main.cpp tests/host/support.cpp)
 
 $(HOST_BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
