@@ -46,7 +46,8 @@ MemoryKind kind_from_e820(u32 type) {
     case 3: return MemoryKind::AcpiReclaim;
     case 4: return MemoryKind::AcpiNvs;
     case 5: return MemoryKind::Bad;
-    case 7: case 12: return MemoryKind::Persistent;
+    case 7:
+    case 12: return MemoryKind::Persistent;
     default: return MemoryKind::Reserved;
   }
 }
@@ -73,8 +74,10 @@ void MemoryMap::seal() {
     if (previous == nullptr || previous->end <= entry.begin) return;
     // Both grew over one page that they share: the more restrictive one keeps it. (Usable ranges shrink and so cannot
     // come here; what is usable in that page is lost to either.)
-    if (previous->tag >= entry.tag) entry.begin = previous->end;
-    else previous->end = entry.begin;
+    if (previous->tag >= entry.tag)
+      entry.begin = previous->end;
+    else
+      previous->end = entry.begin;
   });
   partial_bytes_ = before - usable_bytes();
   protect_page_zero();

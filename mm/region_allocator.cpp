@@ -86,8 +86,8 @@ std::optional<PhysRange> RegionAllocator::next_free(PhysAddr from) const {
     usize index = table_.index_at(pos);
     while (index < reserved.size() && reserved[index].begin <= pos) pos = reserved[index++].end;
     if (pos >= memory.end) continue;
-    const PhysAddr stop = index < reserved.size() && reserved[index].begin < memory.end ? reserved[index].begin
-                                                                                        : memory.end;
+    const PhysAddr stop =
+        index < reserved.size() && reserved[index].begin < memory.end ? reserved[index].begin : memory.end;
     return PhysRange{pos, stop};
   }
   return std::nullopt;

@@ -37,10 +37,16 @@ class BufferSink final : public Sink {
   void write(std::string_view text) override;
   std::string_view view() const { return {buffer_.data(), length_}; }
   bool truncated() const { return truncated_; }
-  void clear() { length_ = 0; truncated_ = false; terminate(); }
+  void clear() {
+    length_ = 0;
+    truncated_ = false;
+    terminate();
+  }
 
  private:
-  void terminate() { if (!buffer_.empty()) buffer_[length_] = '\0'; }
+  void terminate() {
+    if (!buffer_.empty()) buffer_[length_] = '\0';
+  }
   std::span<char> buffer_;
   usize length_ = 0;
   bool truncated_ = false;
@@ -92,7 +98,10 @@ consteval usize count_placeholders(std::string_view format) {
   usize count = 0;
   for (usize i = 0; i < format.size(); ++i) {
     if (format[i] == '{') {
-      if (i + 1 < format.size() && format[i + 1] == '{') { ++i; continue; }
+      if (i + 1 < format.size() && format[i + 1] == '{') {
+        ++i;
+        continue;
+      }
       while (i < format.size() && format[i] != '}') ++i;
       if (i == format.size()) malformed_format("unterminated placeholder");
       ++count;

@@ -66,8 +66,10 @@ class RangeTable {
     usize high = count_;
     while (low < high) {
       const usize middle = low + (high - low) / 2;
-      if (entries_[middle].end > addr) high = middle;
-      else low = middle + 1;
+      if (entries_[middle].end > addr)
+        high = middle;
+      else
+        low = middle + 1;
     }
     return low;
   }
@@ -118,8 +120,10 @@ class RangeTable {
       edit(entry, count_ > 0 ? &entries_[count_ - 1] : nullptr);
       if (count_ > 0 && entries_[count_ - 1].range().empty()) --count_;
       if (entry.range().empty()) continue;
-      if (count_ > 0 && joins(entries_[count_ - 1], entry)) entries_[count_ - 1].end = entry.end;
-      else entries_[count_++] = entry;
+      if (count_ > 0 && joins(entries_[count_ - 1], entry))
+        entries_[count_ - 1].end = entry.end;
+      else
+        entries_[count_++] = entry;
     }
   }
 
@@ -146,8 +150,10 @@ class RangeTable {
     usize piece_count = 0;
     const auto add = [&](Entry piece) {
       if (piece.range().empty()) return;
-      if (piece_count > 0 && joins(pieces[piece_count - 1], piece)) pieces[piece_count - 1].end = piece.end;
-      else pieces[piece_count++] = piece;
+      if (piece_count > 0 && joins(pieces[piece_count - 1], piece))
+        pieces[piece_count - 1].end = piece.end;
+      else
+        pieces[piece_count++] = piece;
     };
     if (first < last) add({entries_[first].begin, range.begin, entries_[first].tag});
     if (tag) add({range.begin, range.end, *tag});

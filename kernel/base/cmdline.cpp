@@ -87,8 +87,10 @@ u64 CommandLine::number_in(OptionName name, u64 least, u64 most, u64 fallback, S
   const std::optional<u64> number = parse_number(*value);
   if (number && least <= *number && *number <= most) return *number;
   begin_complaint(complaints, name, *value);
-  if (number) format_to(complaints, " is not in {}..{}, using {} instead\n", least, most, fallback);
-  else format_to(complaints, " is not a number, using {} instead\n", fallback);
+  if (number)
+    format_to(complaints, " is not in {}..{}, using {} instead\n", least, most, fallback);
+  else
+    format_to(complaints, " is not a number, using {} instead\n", fallback);
   return fallback;
 }
 
@@ -102,8 +104,10 @@ usize CommandLine::choice(OptionName name, std::span<const std::string_view> wor
   begin_complaint(complaints, name, *value);
   complaints.write(" is none of");
   for (const std::string_view word : words) format_to(complaints, " {}", word);
-  if (fallback < words.size()) format_to(complaints, ", using {} instead\n", words[fallback]);
-  else complaints.write(", ignored\n");
+  if (fallback < words.size())
+    format_to(complaints, ", using {} instead\n", words[fallback]);
+  else
+    complaints.write(", ignored\n");
   return fallback;
 }
 

@@ -9,7 +9,7 @@ namespace paean {
 
 namespace {
 
-constexpr u32 kMaxWidth = 256;   // wider columns are mistakes; also keeps a bad format from printing for ever
+constexpr u32 kMaxWidth = 256;    // wider columns are mistakes; also keeps a bad format from printing for ever
 constexpr usize kMaxDigits = 24;  // 20 decimal digits hold 2^64 - 1
 
 enum class Align : u8 { Default, Left, Right };
@@ -31,8 +31,10 @@ std::optional<Spec> parse_spec(std::string_view text) {
     text.remove_prefix(1);
     return true;
   };
-  if (take('<')) spec.align = Align::Left;
-  else if (take('>')) spec.align = Align::Right;
+  if (take('<'))
+    spec.align = Align::Left;
+  else if (take('>'))
+    spec.align = Align::Right;
   spec.prefix = take('#');
   spec.zeros = take('0');
   while (!text.empty() && text.front() >= '0' && text.front() <= '9') {
@@ -40,9 +42,12 @@ std::optional<Spec> parse_spec(std::string_view text) {
     if (spec.width > kMaxWidth) spec.width = kMaxWidth;
     text.remove_prefix(1);
   }
-  if (take('x')) spec.style = Style::Hex;
-  else if (take('d')) spec.style = Style::Decimal;
-  else if (take('c')) spec.style = Style::Char;
+  if (take('x'))
+    spec.style = Style::Hex;
+  else if (take('d'))
+    spec.style = Style::Decimal;
+  else if (take('c'))
+    spec.style = Style::Char;
   if (!text.empty()) return std::nullopt;
   return spec;
 }
@@ -121,8 +126,10 @@ void write_number(Sink& sink, const FormatArg& arg, const Spec& spec) {
   const u64 magnitude = negative ? ~arg.number + 1 : arg.number;
   const bool hex = spec.style == Style::Hex || (spec.style == Style::Default && arg.kind == FormatArg::Kind::Hex);
   Digits digits;
-  if (hex) put_hex(digits, magnitude);
-  else put_decimal(digits, magnitude);
+  if (hex)
+    put_hex(digits, magnitude);
+  else
+    put_decimal(digits, magnitude);
   const bool prefix = hex && spec.prefix;
   const std::string_view head = negative ? (prefix ? "-0x" : "-") : (prefix ? "0x" : "");
   write_padded(sink, head, digits.view(), spec, Align::Right);
@@ -210,8 +217,10 @@ void write_escaped(Sink& sink, std::string_view text, usize limit) {
     if (byte >= 0x20 && byte < 0x7f && byte != '\\') continue;
     if (i > clean) sink.write({text.data() + clean, i - clean});
     clean = i + 1;
-    if (byte == '\\') sink.write("\\\\");
-    else format_to(sink, "\\x{:02x}", byte);
+    if (byte == '\\')
+      sink.write("\\\\");
+    else
+      format_to(sink, "\\x{:02x}", byte);
   }
   if (shown > clean) sink.write({text.data() + clean, shown - clean});
   if (shown < text.size()) sink.write("...");

@@ -17,10 +17,14 @@ constexpr u32 digit_value(char c) {
 /// The power of two that a size suffix means; 0 if the letter is none.
 constexpr u32 suffix_shift(char c) {
   switch (c) {
-    case 'k': case 'K': return 10;
-    case 'm': case 'M': return 20;
-    case 'g': case 'G': return 30;
-    case 't': case 'T': return 40;
+    case 'k':
+    case 'K': return 10;
+    case 'm':
+    case 'M': return 20;
+    case 'g':
+    case 'G': return 30;
+    case 't':
+    case 'T': return 40;
     default: return 0;
   }
 }

@@ -162,7 +162,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   run->check();
   for (u32 i = 0; i < 120 && !input.empty(); ++i) {
     switch (input.below(6)) {
-      case 0: case 1: run->allocate(input.below(kOrderCount)); break;
+      case 0:
+      case 1: run->allocate(input.below(kOrderCount)); break;
       case 2: run->allocate_pages(input.below(70)); break;
       case 3: run->allocate_at(input.below(pages), input.below(kOrderCount)); break;
       default: run->free(input.word()); break;

@@ -17,9 +17,10 @@ namespace paean::fuzz {
 
 namespace {
 
-constexpr std::string_view kPieces[] = {" ",   "=",  "\"", "mem=", "64M", "memmap=", "exactmap", ",", "@1M", "$0x10",
-                                        "1G#", "\t", "\n", "0x",   "G",   "18446744073709551615", "1677721", "a/b",
-                                        "\\",  "run=\"a; b\"", "quiet ", "vmsplit=", "3.5G"};
+constexpr std::string_view kPieces[] = {
+    " ",       "=",     "\"",  "mem=",         "64M",    "memmap=",  "exactmap", ",",
+    "@1M",     "$0x10", "1G#", "\t",           "\n",     "0x",       "G",        "18446744073709551615",
+    "1677721", "a/b",   "\\",  "run=\"a; b\"", "quiet ", "vmsplit=", "3.5G"};
 
 std::string make_text(Input& input) {
   std::string text;

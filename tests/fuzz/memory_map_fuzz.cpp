@@ -66,8 +66,10 @@ class Model {
       Kind worst;
       u64 usable = 0;
       for (const Kind& cell : page.cells) {
-        if (cell == MemoryKind::Usable) usable += page.cell_bytes;
-        else all_usable = false;
+        if (cell == MemoryKind::Usable)
+          usable += page.cell_bytes;
+        else
+          all_usable = false;
         if (cell && *cell != MemoryKind::Usable && (!worst || *worst < *cell)) worst = cell;
       }
       page.kind = all_usable ? Kind{MemoryKind::Usable} : worst;
@@ -174,9 +176,7 @@ void edit(Input& input, MemoryMap& map, Model& model) {
   StringSink complaints;
   StringSink text;
   switch (input.below(6)) {
-    case 0:
-      CHECK(map.clip(PhysAddr{base}) == model.clip(base));
-      break;
+    case 0: CHECK(map.clip(PhysAddr{base}) == model.clip(base)); break;
     case 1:
       CHECK(map.add(phys_range(base, length), kind).has_value());
       model.change(base, length, kind, Model::Win::Worse);

@@ -58,8 +58,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const PhysRange range{PhysAddr{begin}, PhysAddr{end}};
     Model wanted = model;
     for (u32 i = begin; i < end; ++i) {
-      if (way == 3) wanted[i].reset();
-      else if (!wanted[i] || way == 0 || (way == 1 && *wanted[i] < tag)) wanted[i] = tag;
+      if (way == 3)
+        wanted[i].reset();
+      else if (!wanted[i] || way == 0 || (way == 1 && *wanted[i] < tag))
+        wanted[i] = tag;
     }
     if (way == 4) {
       // Drops every entry of one tag; what is left must not merge wrongly.

@@ -130,8 +130,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto allocator = std::make_unique<RegionAllocator>(*map);
   compare(*allocator, *map, model);
   for (u32 i = 0; i < 100 && !input.empty(); ++i) {
-    if (input.below(3) == 0) reserve(input, *allocator, model);
-    else allocate(input, *allocator, model);
+    if (input.below(3) == 0)
+      reserve(input, *allocator, model);
+    else
+      allocate(input, *allocator, model);
     compare(*allocator, *map, model);
   }
   return 0;

@@ -127,9 +127,9 @@ TEST_SUITE("buddy") {
     Fixture f{2000};
     f.buddy.free_range(0, 64);
     ExpectPanic armed;
-    CHECK_THROWS_AS(f.buddy.free(5, Order{0}), Panic);     // free already
-    CHECK_THROWS_AS(f.buddy.free(65, Order{1}), Panic);    // not aligned
-    CHECK_THROWS_AS(f.buddy.free(1999, Order{1}), Panic);  // not aligned, beyond the end
+    CHECK_THROWS_AS(f.buddy.free(5, Order{0}), Panic);      // free already
+    CHECK_THROWS_AS(f.buddy.free(65, Order{1}), Panic);     // not aligned
+    CHECK_THROWS_AS(f.buddy.free(1999, Order{1}), Panic);   // not aligned, beyond the end
     CHECK_THROWS_AS(f.buddy.free(1024, Order{10}), Panic);  // beyond the end
   }
 }

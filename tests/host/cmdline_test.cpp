@@ -64,8 +64,9 @@ TEST_SUITE("cmdline") {
     StringSink more;
     CHECK(line.size("mem", 5, more) == 5);
     CHECK(line.size("vmalloc_upper", 0, more) == 0);
-    CHECK(more.text() == "cmdline: mem= is not a size, using 5 instead\n"
-                         "cmdline: vmalloc_upper=12Q is not a size, using 0 instead\n");
+    CHECK(more.text() ==
+          "cmdline: mem= is not a size, using 5 instead\n"
+          "cmdline: vmalloc_upper=12Q is not a size, using 0 instead\n");
   }
 
   TEST_CASE("numbers and their bounds") {
@@ -74,8 +75,9 @@ TEST_SUITE("cmdline") {
     CHECK(line.number("loglevel", 4, complaints) == 7);
     CHECK(line.number_in("maxcpus", 1, 32, 32, complaints) == 32);
     CHECK(line.number("pkmap", 1024, complaints) == 1024);
-    CHECK(complaints.text() == "cmdline: maxcpus=99 is not in 1..32, using 32 instead\n"
-                               "cmdline: pkmap=-1 is not a number, using 1024 instead\n");
+    CHECK(complaints.text() ==
+          "cmdline: maxcpus=99 is not in 1..32, using 32 instead\n"
+          "cmdline: pkmap=-1 is not a number, using 1024 instead\n");
   }
 
   TEST_CASE("choices") {

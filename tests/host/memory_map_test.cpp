@@ -49,8 +49,9 @@ TEST_SUITE("memory_map") {
                                {0xbffe0000, 0x20000, kRes},
                                {0xfffc0000, 0x40000, kRes},
                                {0x100000000, 0xf40000000, kRam}});
-    CHECK(text_of(*map) == "0-1000R 1000-9f000U 9f000-a0000R f0000-100000R 100000-bffe0000U bffe0000-c0000000R "
-                           "fffc0000-100000000R 100000000-1040000000U ");
+    CHECK(text_of(*map) ==
+          "0-1000R 1000-9f000U 9f000-a0000R f0000-100000R 100000-bffe0000U bffe0000-c0000000R "
+          "fffc0000-100000000R 100000000-1040000000U ");
     CHECK(map->usable_bytes_from(PhysAddr{4 * kGiB}) == 61 * kGiB);
     CHECK(map->usable_bytes_below(PhysAddr{0x100000}) == 0x9e000);
     CHECK(map->last_usable_end() == PhysAddr{65 * kGiB});

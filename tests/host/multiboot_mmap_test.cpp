@@ -32,8 +32,7 @@ struct Outcome {
 Outcome walk(const Blob& blob) {
   const Blob copy(blob.begin(), blob.end());
   Outcome outcome{};
-  const MmapWalk result =
-      parse_multiboot_mmap(copy, [&](const E820Entry& entry) { outcome.entries.push_back(entry); });
+  const MmapWalk result = parse_multiboot_mmap(copy, [&](const E820Entry& entry) { outcome.entries.push_back(entry); });
   CHECK(result.entries == outcome.entries.size());
   outcome.end = result.end;
   return outcome;

@@ -11,7 +11,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CXX = os.environ.get("HOST_CXX", "g++")
-FLAGS = "-m32 -std=gnu++23 -ffreestanding -fno-exceptions -fno-rtti -Wall -Wextra -Werror -fsyntax-only -Iinclude".split()
+FLAGS = "-m32 -std=gnu++23 -ffreestanding -fno-exceptions -fno-rtti -Wall -Wextra -Werror -Iinclude".split()
 
 PRELUDE = """
 #include "kernel/cmdline.hpp"
@@ -64,7 +64,7 @@ SNIPPETS = [
 
 def compiles(body):
     source = PRELUDE + "  " + body + "\n  return {};\n}\n"
-    done = subprocess.run([CXX, *FLAGS, "-x", "c++", "-"], input=source, text=True, cwd=ROOT, capture_output=True)
+    done = subprocess.run([CXX, *FLAGS, "-fsyntax-only", "-x", "c++", "-"], input=source, text=True, cwd=ROOT, capture_output=True)
     return done.returncode == 0, done.stderr
 
 

@@ -96,8 +96,7 @@ TEST_SUITE("region_allocator") {
   TEST_CASE("allocation from below and from above") {
     Fixture f;
     CHECK(*f.allocator.allocate(1, 1, kAnywhere, Direction::BottomUp, BootReason::PageTables) == PhysAddr{0x1000});
-    CHECK(*f.allocator.allocate(0x1001, 1, kAnywhere, Direction::TopDown, BootReason::FrameWords) ==
-          PhysAddr{0x1e000});
+    CHECK(*f.allocator.allocate(0x1001, 1, kAnywhere, Direction::TopDown, BootReason::FrameWords) == PhysAddr{0x1e000});
     CHECK(f.free_text() == "2000-10000 12000-1e000 ");
     CHECK(f.allocator.reserved_bytes(BootReason::FrameWords) == 0x2000);
   }
@@ -143,8 +142,7 @@ TEST_SUITE("region_allocator") {
     const E820Entry entry{0xffffffff00000000, 0xffffffff, 1};
     map.load({&entry, 1});
     RegionAllocator allocator{map};
-    CHECK(*allocator.allocate(1, kPageSize, kAnywhere, Direction::TopDown, BootReason::PerCpu) ==
-          kPhysTop - kPageSize);
+    CHECK(*allocator.allocate(1, kPageSize, kAnywhere, Direction::TopDown, BootReason::PerCpu) == kPhysTop - kPageSize);
     CHECK(allocator.allocate(1, u64{1} << 33, kAnywhere, Direction::BottomUp, BootReason::PerCpu).error() ==
           Error::OutOfMemory);
   }

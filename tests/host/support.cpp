@@ -43,7 +43,9 @@ void panic_at(SourceLine where, const char* format, FormatArgs args) {
   stop(where, sink.text());
 }
 
-void assert_failed(SourceLine where, const char* condition) { stop(where, std::string{"assertion failed: "} + condition); }
+void assert_failed(SourceLine where, const char* condition) {
+  stop(where, std::string{"assertion failed: "} + condition);
+}
 
 #ifdef PAEAN_HOST_TESTS
 namespace host {
