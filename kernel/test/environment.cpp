@@ -1,0 +1,66 @@
+#include "kernel/test/environment.hpp"
+
+#include "arch/fixmap.hpp"
+#include "kernel/test/selftest.hpp"
+#include "mm/ledger.hpp"
+#include "mm/page_alloc.hpp"
+
+namespace paean {
+
+namespace {
+
+// A snapshot keeps pointers, so every name is a literal.
+constexpr const char* kZoneNames[] = {"zone DMA", "zone Normal", "zone DMA32", "zone HighMem"};
+constexpr const char* kOrderNames[] = {
+    "free blocks of order 0", "free blocks of order 1", "free blocks of order 2", "free blocks of order 3",
+    "free blocks of order 4", "free blocks of order 5", "free blocks of order 6", "free blocks of order 7",
+    "free blocks of order 8", "free blocks of order 9", "free blocks of order 10"};
+constexpr const char* kOwnerNames[] = {"pages of kernel", "pages of user",    "pages of page tables", "pages of page cache",
+                                       "pages of slab",   "pages of vmalloc", "pages of stacks",      "pages of bounce",
+                                       "pages of console", "pages of tests"};
+static_assert(std::size(kZoneNames) == kZoneCount);
+static_assert(std::size(kOrderNames) == kOrderCount);
+static_assert(std::size(kOwnerNames) == kOwnerCount);
+
+constexpr usize kCountersOfZone = kOrderCount + kOwnerCount + 2;
+constexpr usize kCountersOfCpu = 3;
+static_assert(kZoneCount * kCountersOfZone + kCountersOfCpu <= TestSnapshot::kCapacity);
+
+class KernelEnvironment final : public TestEnvironment {
+ public:
+  TestFlags offers() override {
+    TestFlags flags{};
+    if (high_totals().total.count() != 0) flags = flags | TestFlag::NeedsHighmem;
+    if (arch::online_cpus() > 1) flags = flags | TestFlag::NeedsSmp;
+    return flags;
+  }
+
+  void quiesce() override { drain_local_pages(); }
+
+  void take(TestSnapshot& into) override {
+    for (u32 i = 0; i < kZoneCount; ++i) take_zone(into, i);
+    into.add("this CPU", "live fixmap windows", arch::fix_depth());
+    into.add("this CPU", "lock ranks held", held_ranks.local());
+    into.add("this CPU", "interrupts on", arch::irqs_enabled() ? 1 : 0);
+  }
+
+ private:
+  static void take_zone(TestSnapshot& into, u32 index) {
+    const auto id = static_cast<ZoneId>(index);
+    const std::array<u32, kOrderCount> blocks = free_blocks_in(id);
+    for (u32 order = 0; order < kOrderCount; ++order) into.add(kZoneNames[index], kOrderNames[order], blocks[order]);
+    into.add(kZoneNames[index], "free pages", free_pages_in(id).count());
+    into.add(kZoneNames[index], "managed pages", zone(id).managed.count());
+    for (u32 owner = 0; owner < kOwnerCount; ++owner) {
+      into.add(kZoneNames[index], kOwnerNames[owner], ledger_pages(id, static_cast<Owner>(owner)).count());
+    }
+  }
+};
+
+constinit KernelEnvironment environment;
+
+}  // namespace
+
+void init_test_environment() { set_test_environment(environment); }
+
+}  // namespace paean
