@@ -17,10 +17,14 @@ void Candidates::add(std::string_view word) {
     common_length_ = static_cast<usize>(differs - word.begin());
   }
   ++count_;
-  if (list_ != nullptr) {
-    list_->write(word);
-    list_->write("  ");
+  if (list_ == nullptr) return;
+  constexpr usize kWidth = 80;
+  if (column_ != 0 && column_ + word.size() > kWidth) {
+    list_->write("\n");
+    column_ = 0;
   }
+  format_to(*list_, "{}  ", word);
+  column_ += word.size() + 2;
 }
 
 std::string_view last_word(std::string_view before_cursor) {

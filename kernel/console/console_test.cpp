@@ -203,6 +203,16 @@ KTEST(console, arguments_complete_to_commands) {
   }
 }
 
+KTEST(console, candidates_are_listed_in_columns) {
+  BufferSink sink{buffer};
+  Candidates candidates{"a-word-of", &sink};
+  for (u32 i = 0; i < 4; ++i) candidates.add("a-word-of-thirty-characters-xx");
+  candidates.add("another");
+  EXPECT_EQ(sink.view(),
+            "a-word-of-thirty-characters-xx  a-word-of-thirty-characters-xx  \n"
+            "a-word-of-thirty-characters-xx  a-word-of-thirty-characters-xx  ");
+}
+
 namespace {
 
 /// A wire on which everything has already arrived.

@@ -173,6 +173,7 @@ TEST_SUITE("line_editor") {
   TEST_CASE("a line of 512 characters is kept and one of 513 dropped") {
     const std::string longest(512, 'x');
     CHECK(Session().type(longest + "\n") == Lines{longest});
+    CHECK(Session().type(longest + "x\n").empty());
     Session session;
     CHECK(session.type(longest + "xyz\x7f\x10\x15\nok\n") == Lines{"ok"});
     CHECK(session.terminal.bells == 1);

@@ -15,7 +15,8 @@ namespace paean {
 /// The words that fit, seen as a whole: how many, and how far they agree.
 class Candidates {
  public:
-  /// Words are compared with `typed`; those that fit are also written to `list`, if there is one.
+  /// Words are compared with `typed`; those that fit are also written to `list`, if there is one, in lines of at most
+  /// 80 columns.
   explicit Candidates(std::string_view typed, Sink* list = nullptr) : typed_(typed), list_(list) {}
 
   /// One word that could stand here. Words that do not begin with what was typed are dropped.
@@ -31,6 +32,7 @@ class Candidates {
 
   std::string_view typed_;
   Sink* list_;
+  usize column_ = 0;
   u32 count_ = 0;
   usize common_length_ = 0;
   std::array<char, kMaxWord> common_{};
