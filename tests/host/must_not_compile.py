@@ -64,7 +64,8 @@ SNIPPETS = [
 
 def compiles(body):
     source = PRELUDE + "  " + body + "\n  return {};\n}\n"
-    done = subprocess.run([CXX, *FLAGS, "-fsyntax-only", "-x", "c++", "-"], input=source, text=True, cwd=ROOT, capture_output=True)
+    command = [CXX, *FLAGS, "-fsyntax-only", "-x", "c++", "-"]
+    done = subprocess.run(command, input=source, text=True, cwd=ROOT, capture_output=True)
     return done.returncode == 0, done.stderr
 
 
