@@ -87,7 +87,8 @@ class BenchContext {
   bool skipped_ = false;
 };
 
-/// One entry of linker section `kbenches`. The alignment keeps the linker's concatenation an array.
+/// One entry of linker section `kbenches`. The alignment keeps the linker's concatenation an array; the macro repeats it,
+/// because g++ would align a variable of 32 bytes to 32.
 struct alignas(16) BenchCase {
   const char* name;
   const char* what;
@@ -106,8 +107,9 @@ BenchTotals run_benches(std::string_view selection, Sink& sink);
 
 }  // namespace paean
 
-#define KBENCH(bench_name, what_text, ...)                                                                       \
-  static void kbench_##bench_name(::paean::BenchContext& bench);                                                 \
-  [[gnu::used, gnu::section("kbenches")]] static constinit const ::paean::BenchCase kbench_case_##bench_name = { \
-      .name = #bench_name, .what = what_text, .body = kbench_##bench_name, .options = {__VA_ARGS__}};            \
+#define KBENCH(bench_name, what_text, ...)                                                            \
+  static void kbench_##bench_name(::paean::BenchContext& bench);                                      \
+  [[gnu::used, gnu::section("kbenches"),                                                              \
+    gnu::aligned(16)]] static constinit const ::paean::BenchCase kbench_case_##bench_name = {         \
+      .name = #bench_name, .what = what_text, .body = kbench_##bench_name, .options = {__VA_ARGS__}}; \
   static void kbench_##bench_name([[maybe_unused]] ::paean::BenchContext& bench)

@@ -81,7 +81,8 @@ using CommandFunction = CommandStatus (*)(Args& args, Sink& out);
 /// Offers words for the arguments; `line` is the command up to the cursor, its name included.
 using ArgumentCompleter = void (*)(CommandInterpreter& interpreter, std::string_view line, Candidates& candidates);
 
-/// One entry of linker section `kcommands`. The alignment keeps the linker's concatenation an array.
+/// One entry of linker section `kcommands`. The alignment keeps the linker's concatenation an array; the macro repeats it,
+/// because g++ would align a variable of 32 bytes to 32.
 struct alignas(16) Command {
   const char* name;
   const char* usage;
@@ -92,6 +93,7 @@ struct alignas(16) Command {
 
 }  // namespace paean
 
-#define KCOMMAND(command_name, usage_text, help_text, function, ...)                                           \
-  [[gnu::used, gnu::section("kcommands")]] static constinit const ::paean::Command kcommand_##command_name = { \
+#define KCOMMAND(command_name, usage_text, help_text, function, ...)                       \
+  [[gnu::used, gnu::section("kcommands"),                                                  \
+    gnu::aligned(16)]] static constinit const ::paean::Command kcommand_##command_name = { \
       .name = #command_name, .usage = usage_text, .help = help_text, .run = function __VA_OPT__(, ) __VA_ARGS__};

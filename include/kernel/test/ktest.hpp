@@ -57,7 +57,8 @@ struct TestOptions {
   TestFlags flags{};
 };
 
-/// One entry of linker section `ktests`. The alignment keeps the linker's concatenation an array.
+/// One entry of linker section `ktests`. The alignment keeps the linker's concatenation an array; the macro repeats it,
+/// because g++ would align a variable of 32 bytes to 32.
 struct alignas(16) TestCase {
   const char* name;  // suite.name
   void (*body)(TestContext& test);
@@ -158,10 +159,11 @@ class TestContext {
 
 }  // namespace paean
 
-#define KTEST(suite, test_name, ...)                                                                                  \
-  static void ktest_##suite##_##test_name(::paean::TestContext& test);                                                \
-  [[gnu::used, gnu::section("ktests")]] static constinit const ::paean::TestCase ktest_case_##suite##_##test_name = { \
-      .name = #suite "." #test_name, .body = ktest_##suite##_##test_name, .options = {__VA_ARGS__}};                  \
+#define KTEST(suite, test_name, ...)                                                                 \
+  static void ktest_##suite##_##test_name(::paean::TestContext& test);                               \
+  [[gnu::used, gnu::section("ktests"),                                                               \
+    gnu::aligned(16)]] static constinit const ::paean::TestCase ktest_case_##suite##_##test_name = { \
+      .name = #suite "." #test_name, .body = ktest_##suite##_##test_name, .options = {__VA_ARGS__}}; \
   static void ktest_##suite##_##test_name([[maybe_unused]] ::paean::TestContext& test)
 
 #define EXPECT(...)                                                     \
