@@ -53,7 +53,7 @@ def check_numbers(size: str, memory: dict[str, int]) -> str:
 
 def believed_map(log: str, size: str, machine: str) -> list[model.Entry]:
     """The firmware's map as the log shows it, after a look at whether it can be true."""
-    entries = [model.Entry(begin, end - begin, 1 if kind == "usable" else 2)
+    entries = [model.Entry(begin, end - begin, 1 if kind in ("usable", "System RAM") else 2)
                for begin, end, kind in proc_text.firmware_entries(log)]
     check(bool(entries), "the log shows no BIOS-e820 line")
     usable = model.pages(model.usable_ranges(entries, 64))
