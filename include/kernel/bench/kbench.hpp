@@ -87,8 +87,8 @@ class BenchContext {
   bool skipped_ = false;
 };
 
-/// One entry of linker section `kbenches`. The alignment keeps the linker's concatenation an array; the macro repeats it,
-/// because g++ would align a variable of 32 bytes to 32.
+/// One entry of linker section `kbenches`. The alignment keeps the linker's concatenation an array; the macro
+/// repeats it, because g++ would align a variable of 32 bytes to 32.
 struct alignas(16) BenchCase {
   const char* name;
   const char* what;

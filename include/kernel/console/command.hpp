@@ -81,8 +81,8 @@ using CommandFunction = CommandStatus (*)(Args& args, Sink& out);
 /// Offers words for the arguments; `line` is the command up to the cursor, its name included.
 using ArgumentCompleter = void (*)(CommandInterpreter& interpreter, std::string_view line, Candidates& candidates);
 
-/// One entry of linker section `kcommands`. The alignment keeps the linker's concatenation an array; the macro repeats it,
-/// because g++ would align a variable of 32 bytes to 32.
+/// One entry of linker section `kcommands`. The alignment keeps the linker's concatenation an array; the macro
+/// repeats it, because g++ would align a variable of 32 bytes to 32.
 struct alignas(16) Command {
   const char* name;
   const char* usage;

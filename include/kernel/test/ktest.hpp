@@ -57,8 +57,8 @@ struct TestOptions {
   TestFlags flags{};
 };
 
-/// One entry of linker section `ktests`. The alignment keeps the linker's concatenation an array; the macro repeats it,
-/// because g++ would align a variable of 32 bytes to 32.
+/// One entry of linker section `ktests`. The alignment keeps the linker's concatenation an array; the macro
+/// repeats it, because g++ would align a variable of 32 bytes to 32.
 struct alignas(16) TestCase {
   const char* name;  // suite.name
   void (*body)(TestContext& test);
