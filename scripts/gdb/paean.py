@@ -109,6 +109,8 @@ class PageWord(gdb.Command):
         if kind == "Block":
             owner = enumerators("paean::Owner").get(word >> 16 & 255, f"owner {word >> 16 & 255}")
             text += f", order {word >> 24 & 15}, owner {owner}, {word & 0xffff} references"
+        elif kind == "Reserved":
+            text += f" for {enumerators('paean::BootReason').get(word & 0x0fffffff, word & 0x0fffffff)}"
         elif word & 0x0fffffff:
             text += f", detail {word & 0x0fffffff:#x}"
         print(text)
