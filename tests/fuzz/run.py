@@ -10,13 +10,22 @@ import argparse
 import concurrent.futures
 import fnmatch
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MAX_INPUT = 3000  # bytes; some hundred operations
+MAX_INPUT = 1200  # bytes; some hundred operations
+FIRST_INPUTS = 60  # random ones to begin with: grown from nothing, inputs stay too short for the first seconds
+
+
+def make_first_inputs(folder, seed):
+    numbers = random.Random(seed)
+    for i in range(FIRST_INPUTS):
+        with open(os.path.join(folder, f"random-{i}"), "wb") as file:
+            file.write(numbers.randbytes(numbers.choice((30, 100, 300, MAX_INPUT))))
 
 
 def run(fuzzer, options):
@@ -24,12 +33,13 @@ def run(fuzzer, options):
     name = os.path.basename(fuzzer)
     grown = fuzzer + ".corpus"
     os.makedirs(grown, exist_ok=True)
+    make_first_inputs(grown, options.seed)
     corpora = [grown]
     kept = os.path.join(HERE, "corpus", name)
     if os.path.isdir(kept):
         corpora.append(kept)
     command = [fuzzer, f"-seed={options.seed}", f"-max_total_time={options.seconds}", f"-max_len={MAX_INPUT}",
-               "-len_control=20", "-timeout=20", "-print_final_stats=1", "-verbosity=1",
+               "-len_control=0", "-timeout=20", "-print_final_stats=1", "-verbosity=1",
                f"-artifact_prefix={fuzzer}.", *corpora]
     symbolizer = shutil.which("llvm-symbolizer-19") or shutil.which("llvm-symbolizer")
     environment = {**os.environ, **({"ASAN_SYMBOLIZER_PATH": symbolizer} if symbolizer else {})}
