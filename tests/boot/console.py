@@ -73,7 +73,7 @@ def editing() -> str:
         check("kept" in guest.command("nonsense\x15echo kept"), "ctrl-U does not clear the line")
         for word in ("oldest", "older", "newest"):
             guest.command(f"echo {word}")
-        check("oldest" in last_line(guest.command("\x1b[A\x1b[A\x1b[A")), "up arrow three times is not three lines back")
+        check("oldest" in last_line(guest.command("\x1b[A\x1b[A\x1b[A")), "three up arrows are not three lines")
         check("oldest" in last_line(guest.command("\x1b[A")), "up arrow does not bring the last line back")
         check("MemTotal" in guest.command("memi\t"), "TAB does not complete memi to meminfo")
         text = guest.command("meminof")

@@ -104,14 +104,23 @@ def ledger_part(text: str, title: str, closing: str) -> tuple[dict[str, int], in
 
 
 def check_ledger(guest: qemu.Guest) -> None:
-    """Every page of lowmem has an owner, and the sums are exact."""
+    """Every page of lowmem has an owner, and the sums are exact, before and after somebody takes a block."""
+    before = ledger_owners(guest)
+    guest.command("alloc 3 low")
+    after = ledger_owners(guest)
+    check(sum(after.values()) == sum(before.values()) + 32, f"32 kB changed the ledger from {before} to {after}")
+    guest.command("free all")
+    check(ledger_owners(guest) == before, "freeing the block does not restore the ledger")
+
+
+def ledger_owners(guest: qemu.Guest) -> dict[str, int]:
+    """Owner to kB, after checking that the ledger adds up and agrees with zoneinfo."""
     text = guest.command("lowmem")
     head = re.search(r"Lowmem: present (\d+) kB, managed (\d+) kB, free (\d+) kB", text)
     check(head is not None, "lowmem does not begin with present, managed and free")
     present, managed, free = (int(n) for n in head.groups())
     reserved, reserved_sum = ledger_part(text, "Reserved at boot", "reserved in all")
     owners, owners_sum = ledger_part(text, "Owners", "owners in all")
-    check(bool(owners), "the ledger names no owner")
     check(sum(owners.values()) == owners_sum, f"owners add up to {sum(owners.values())} kB, not {owners_sum}: {owners}")
     check(owners_sum == managed - free, f"the owners hold {owners_sum} kB, managed - free is {managed - free} kB")
     check(sum(reserved.values()) == reserved_sum == present - managed,
@@ -121,6 +130,7 @@ def check_ledger(guest: qemu.Guest) -> None:
     low = [zones[name] for name in ("dma", "normal") if name in zones]
     check(sum(zone["managed"] for zone in low) * 4 == managed, f"zoneinfo's managed is not the ledger's {managed} kB")
     check(sum(zone["present"] for zone in low) * 4 == present, f"zoneinfo's present is not the ledger's {present} kB")
+    return owners
 
 
 def numbers(settings: dict) -> str:
