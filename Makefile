@@ -22,9 +22,11 @@ OBJ := $(BUILD)/obj
 Q   := $(if $(filter 1,$(V)),,@)
 
 # -mgeneral-regs-only: the kernel never touches x87 or SSE state, which belongs to user programs.
+# -mregparm=3 -freg-struct-return: arguments and small results (a Result<Page*>) travel in registers. Assembly
+# follows that; libgcc does not, see LIBGCC_CALLS.
 # -fno-asynchronous-unwind-tables: no exceptions, so nothing reads .eh_frame.
 # -fno-omit-frame-pointer with -momit-leaf-frame-pointer: exact backtraces at no cost in leaf functions.
-ARCHFLAGS := -m32 -march=i686 -mgeneral-regs-only -mno-red-zone -fno-pic -fno-pie -ffreestanding
+ARCHFLAGS := -m32 -march=i686 -mregparm=3 -freg-struct-return -mgeneral-regs-only -mno-red-zone -fno-pic -fno-pie -ffreestanding
 WARNINGS  := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wno-arith-conversion
 CXXFLAGS  := $(ARCHFLAGS) -std=gnu++23 -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
              -fno-asynchronous-unwind-tables -fno-stack-protector -fno-omit-frame-pointer -momit-leaf-frame-pointer \
@@ -37,10 +39,14 @@ ifeq ($(UBSAN),1)
 CXXFLAGS += -DPAEAN_DEBUG=1 -DPAEAN_UBSAN=1
 UBSANFLAGS := -fsanitize=undefined -fno-sanitize=vptr,null,alignment
 endif
+# What the compiler calls of libgcc goes through arch/x86/libgcc.S, which changes the calling convention. Anything else
+# of libgcc would be called wrongly, so the link fails if an object names another such function.
+LIBGCC_CALLS := __udivdi3 __umoddi3 __divdi3 __moddi3 __udivmoddi4 __divmoddi4 __popcountsi2
+comma := ,
 LDFLAGS := -m32 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096 \
-           -Wl,--fatal-warnings -Wl,--orphan-handling=place
+           $(addprefix -Wl$(comma)--wrap=,$(LIBGCC_CALLS)) -Wl,--fatal-warnings -Wl,--orphan-handling=place
 
-SOURCES := $(sort $(shell find boot arch mm kernel tests/unit -name '*.cpp' -o -name '*.S'))
+SOURCES := $(sort $(shell find boot arch mm kernel tests/unit tests/bench -name '*.cpp' -o -name '*.S'))
 OBJECTS := $(patsubst %,$(OBJ)/%.o,$(basename $(SOURCES)))
 KERNEL  := $(BUILD)/kernel.elf
 
@@ -71,6 +77,8 @@ $(OBJ)/boot/early.o: boot/early.cpp Makefile
 # so the addresses in it hold for the second.
 $(BUILD)/kernel.pass1: $(OBJECTS) linker.ld
 	@echo "  LD   $@"
+	$(Q)! $(NM) -u $(OBJECTS) 2>/dev/null | grep -oE ' U __[a-z]+[sdt]i[0-9]$$' | sort -u | sed 's/ U //' | \
+	  grep -vxF "$$(printf '%s\n' $(LIBGCC_CALLS))" || { echo "libgcc functions without a wrapper, see arch/x86/libgcc.S"; exit 1; }
 	$(Q)$(CXX) $(LDFLAGS) -T linker.ld $(OBJECTS) -lgcc -o $@
 $(OBJ)/ksyms.S: $(BUILD)/kernel.pass1 scripts/make-symbols
 	$(Q)scripts/make-symbols $(NM) $< > $@

@@ -105,6 +105,7 @@ bool has_cpuid() {
 
 struct EarlyCpu {
   bool nx;
+  bool pge;
   bool tsc;
 };
 
@@ -129,6 +130,7 @@ EarlyCpu check_cpu() {
   }
   EarlyCpu cpu{};
   cpu.tsc = (one.edx & (1u << 4)) != 0;
+  cpu.pge = (one.edx & (1u << 13)) != 0;
   if (cpuid(0x80000000).eax >= 0x80000001 && (cpuid(0x80000001).edx & (1u << 20)) != 0) {
     u32 low, high;
     asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(kMsrEfer));
@@ -206,9 +208,10 @@ void store_entry(Entry* table, u32 index, u32 address, u32 flags, u32 high_flags
   words[0] = address | flags;
 }
 
-u32 build_page_tables(bool nx) {
+u32 build_page_tables(const EarlyCpu& cpu) {
   constexpr u32 kP = 1, kW = 2, kAD = 0x60;
-  const u32 kNx = nx ? 0x80000000u : 0;
+  const u32 no_execute = cpu.nx ? 0x80000000u : 0;
+  const u32 global = cpu.pge ? 0x100u : 0;  // takes effect when CR4.PGE is set
   // The code that turns paging on runs here and keeps running here for two instructions.
   for (u32 at = reinterpret_cast<u32>(__boot_text_start); at < reinterpret_cast<u32>(__boot_data_start);
        at += kPageSize) {
@@ -217,7 +220,7 @@ u32 build_page_tables(bool nx) {
   store_entry(physical(&identity_directory)->entries, 0, physical_of(&identity_table), kP | kW | kAD, 0);
 
   for (u32 at = reinterpret_cast<u32>(__text_start); at < reinterpret_cast<u32>(__image_end); at += kPageSize) {
-    u32 flags = kP | kAD, high = kNx;
+    u32 flags = kP | kAD | global, high = no_execute;
     if (at < reinterpret_cast<u32>(__text_end)) high = 0;
     else if (at >= reinterpret_cast<u32>(__rodata_end)) flags |= kW;
     const u32 page = (at - kImageStart.raw()) >> kPageShift;
@@ -247,7 +250,7 @@ extern "C" u32 early_main(u32 magic, u32 information) {
   zero_bss();
   copy_boot_information(magic, information);
   physical(&boot_info)->tsc = entry_tsc;
-  return build_page_tables(cpu.nx);
+  return build_page_tables(cpu);
 }
 
 }  // namespace paean::arch

@@ -20,6 +20,14 @@
 _start:
     cli
     cld
+    # The A20 gate first, in registers only: while it is closed, whatever is written at an odd megabyte, this stack
+    # included, lands in the megabyte below and is lost when the gate opens. early_main() checks, and knows another way.
+    movl %eax, %esi
+    inb $0x92, %al
+    orb $2, %al
+    andb $0xfe, %al                     # bit 0 would reset the machine
+    outb %al, $0x92
+    movl %esi, %eax
     movl $early_stack_top, %esp
     pushl $0
     popfl                               # no NT, AC, DF or trap flag that a loader may have left
@@ -32,10 +40,8 @@ _start:
     movw %cx, %gs
     movw %cx, %ss
     xorl %ebp, %ebp
-    pushl %ebx
-    pushl %eax
-    call early_main                     # returns the physical address of the page-directory-pointer table in EAX
-    addl $8, %esp
+    movl %ebx, %edx
+    call early_main                     # (EAX magic, EDX information); returns the physical address of the PDPT
 
     movl %cr4, %ecx
     orl $0x20, %ecx                     # PAE

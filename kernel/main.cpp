@@ -8,8 +8,10 @@
 #include "arch/tsc.hpp"
 #include "kernel/boot_options.hpp"
 #include "kernel/console_uart.hpp"
+#include "kernel/log_lines.hpp"
 #include "kernel/panic.hpp"
 #include "kernel/session.hpp"
+#include "kernel/test/environment.hpp"
 #include "kernel/test/selftest.hpp"
 #include "lib/log.hpp"
 #include "mm/boot_memory.hpp"
@@ -27,6 +29,12 @@ void describe_cpu() {
            f.smep ? " SMEP" : "", f.smap ? " SMAP" : "", f.physical_bits);
   log_info("CPU: {} family {} model {} stepping {} ({})", f.vendor, f.family, f.model, f.stepping,
            f.brand[0] != '\0' ? f.brand : "no brand string");
+}
+
+void log_command_line(const CommandLine& options) {
+  LogLines line{LogLevel::Info};
+  format_to(line, "Command line: ");
+  write_escaped(line, options.text(), 150);  // any bytes may be in there
 }
 
 void on_tick(arch::IrqsOff) { test_watchdog_tick(1000 / arch::kTicksPerSecond); }
@@ -49,9 +57,10 @@ extern "C" [[noreturn]] void kernel_main() {
   ASSERT(reinterpret_cast<u32>(__text_start) > arch::kImageOffset);  // linker.ld agrees with arch/layout.hpp
   init_cpu();
   const CommandLine options = read_boot_options();
+  arch::calibrate_tsc();
   log_info("Paean, 32-bit x86 with PAE ({})", kBuildFlavour);
   describe_cpu();
-  log_info("Command line: {}", options.text());
+  log_command_line(options);
   report_option_mistakes(options);
 
   init_memory(options);
@@ -67,6 +76,7 @@ extern "C" [[noreturn]] void kernel_main() {
   arch::start_tick();
   init_console_input();
   arch::enable_irqs();
+  init_test_environment();
 
   run_session(options);
 }

@@ -17,10 +17,6 @@ constinit MemoryMap the_map;
 constinit RegionAllocator the_regions{the_map};
 constinit LayoutPlan the_layout;
 
-void print_range(const char* who, PhysRange range, std::string_view kind) {
-  log_info("{}: [mem {:#018x}-{:#018x}] {}", who, range.begin.raw(), range.end.raw() - 1, kind);
-}
-
 /// Without a map the loader may still have said how much memory there is.
 void load_basic_memory() {
   const arch::BootInfo& info = arch::boot_info;
@@ -31,10 +27,32 @@ void load_basic_memory() {
   the_map.add_firmware_entry(E820Entry{kMiB, u64{info.mem_upper_kib} * kKiB, 1});
 }
 
+/// The kind as Linux's boot log names it.
+std::string_view e820_name(u32 type) {
+  switch (kind_from_e820(type)) {
+    case MemoryKind::Usable: return "usable";
+    case MemoryKind::AcpiReclaim: return "ACPI data";
+    case MemoryKind::AcpiNvs: return "ACPI NVS";
+    case MemoryKind::Persistent: return "persistent";
+    case MemoryKind::Bad: return "unusable";
+    case MemoryKind::Reserved: break;
+  }
+  return "reserved";
+}
+
+void print_entry(const char* who, u64 base, u64 length, std::string_view kind) {
+  if (length == 0) log_info("{}: [mem {:#018x}-empty] {}", who, base, kind);
+  else log_info("{}: [mem {:#018x}-{:#018x}] {}", who, base, base + (length - 1), kind);
+}
+
 void load_firmware_map() {
   const arch::BootInfo& info = arch::boot_info;
   const auto blob = std::as_bytes(std::span{info.mmap, info.mmap_bytes});
-  const MmapWalk walk = parse_multiboot_mmap(blob, [](const E820Entry& entry) { the_map.add_firmware_entry(entry); });
+  log_info("BIOS-provided physical RAM map:");
+  const MmapWalk walk = parse_multiboot_mmap(blob, [](const E820Entry& entry) {
+    print_entry("BIOS-e820", entry.base, entry.length, e820_name(entry.type));
+    the_map.add_firmware_entry(entry);
+  });
   if (walk.end == MmapEnd::Malformed) {
     log_warning("the boot loader's memory map is malformed after {} entries, using those", walk.entries);
   } else if (walk.end == MmapEnd::TooMany || info.mmap_given > info.mmap_bytes) {
@@ -93,14 +111,14 @@ void refuse_boot(const char* why) {
 void read_memory_map(const CommandLine& options) {
   LogLines complaints{LogLevel::Warning};
   load_firmware_map();
-  log_info("BIOS-provided physical RAM map:");
-  for (const auto& entry : the_map.ranges()) print_range("BIOS-e820", entry.range(), name(entry.tag));
   const bool edited = options.has("memmap") || options.has("mem");
   options.for_each("memmap", [&](std::string_view value) { apply_memmap_option(the_map, value, complaints); });
   options.for_each("mem", [&](std::string_view value) { (void)apply_mem_option(the_map, value, complaints); });
   if (edited) {
     log_info("user-defined physical RAM map:");
-    for (const auto& entry : the_map.ranges()) print_range("user", entry.range(), name(entry.tag));
+    for (const auto& entry : the_map.ranges()) {
+      print_entry("user", entry.begin.raw(), entry.end - entry.begin, name(entry.tag));
+    }
   }
   clip_to(PhysAddr{u64{1} << arch::cpu_features().physical_bits}, "beyond the CPU's physical address width");
   clip_to(kPfnLimit, "frame numbers have 32 bits");

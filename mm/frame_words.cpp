@@ -18,19 +18,27 @@ bool has_ram(PhysAddr section) {
 }
 
 /// From highmem if possible, top down: lowmem is what everybody else needs.
-Result<PhysAddr> allocate_backing(u32 bytes, BootReason reason) {
+Result<PhysAddr> allocate_backing(u32 bytes, u32 align, BootReason reason) {
   const PhysAddr low_end = to_phys(layout().low_end);
   RegionAllocator& regions = regions_for_boot();
-  Result<PhysAddr> at = regions.allocate(bytes, bytes, {low_end, kPhysTop}, Direction::TopDown, reason);
-  if (!at) at = regions.allocate(bytes, bytes, {PhysAddr{kMiB}, low_end}, Direction::TopDown, reason);
+  Result<PhysAddr> at = regions.allocate(bytes, align, {low_end, kPhysTop}, Direction::TopDown, reason);
+  if (!at) at = regions.allocate(bytes, align, {PhysAddr{kMiB}, low_end}, Direction::TopDown, reason);
   return at;
 }
 
 [[noreturn]] void no_memory() { refuse_boot("no memory for the page words."); }
 
+/// Backs a piece of the window with zeroed memory: one range if there is one so large, else its halves.
 void map_new(VirtAddr va, u32 bytes, BootReason reason) {
-  const Result<PhysAddr> backing = allocate_backing(bytes, reason);
-  if (!backing || !arch::map_range(va, *backing, bytes, arch::Protection::ReadWrite, allocate_boot_table)) no_memory();
+  const u32 align = bytes % kLargePageSize == 0 ? kLargePageSize : kPageSize;
+  const Result<PhysAddr> backing = allocate_backing(bytes, align, reason);
+  if (!backing) {
+    if (bytes == kPageSize) no_memory();
+    const u32 half = ((bytes / 2) + kPageSize - 1) & ~(kPageSize - 1);
+    map_new(va, half, reason);
+    return map_new(va + half, bytes - half, reason);
+  }
+  if (!arch::map_range(va, *backing, bytes, arch::Protection::ReadWrite, allocate_boot_table)) no_memory();
   __builtin_memset(reinterpret_cast<void*>(va.raw()), 0, bytes);
 }
 
@@ -44,7 +52,7 @@ class HolePage {
 
  private:
   void make() {
-    const Result<PhysAddr> page = allocate_backing(kPageSize, BootReason::FrameWords);
+    const Result<PhysAddr> page = allocate_backing(kPageSize, kPageSize, BootReason::FrameWords);
     if (!page) no_memory();
     page_ = *page;
     const arch::FixWindow window{page_};
@@ -65,25 +73,28 @@ void back_words(HolePage& holes) {
       map_new(va, kLargePageSize, BootReason::FrameWords);
       continue;
     }
-    for (u32 i = 0; i < here; ++i) {
-      if (has_ram(begin + i * kSectionBytes)) map_new(va + i * kPageSize, kPageSize, BootReason::FrameWords);
+    for (u32 i = 0; i < here;) {
+      u32 run = 0;
+      while (i + run < here && has_ram(begin + (i + run) * kSectionBytes)) ++run;
+      if (run != 0) map_new(va + i * kPageSize, run * kPageSize, BootReason::FrameWords);
       else holes.map_at(va + i * kPageSize);
+      i += run != 0 ? run : 1;
     }
   }
 }
 
 void back_bitmaps() {
-  VirtAddr at = (layout().frame_window + layout().frame_words_bytes()).align_up(kPageSize);
-  const VirtAddr end = (at + frame_bitmap_bytes(frame_limit())).align_up(kPageSize);
-  while (at < end) {
-    if (arch::walk_current(at).mapped) {  // the last large page of words reaches in here
-      at += kPageSize;
-      continue;
-    }
-    const u32 bytes = at.is_aligned(kLargePageSize) && end - at >= kLargePageSize ? kLargePageSize : kPageSize;
-    map_new(at, bytes, BootReason::BuddyBitmaps);
-    at += bytes;
+  const VirtAddr words_end = (layout().frame_window + layout().frame_words_bytes()).align_up(kPageSize);
+  const VirtAddr end = (words_end + frame_bitmap_bytes(frame_limit())).align_up(kPageSize);
+  VirtAddr at = words_end;
+  while (at < end && arch::walk_current(at).mapped) at += kPageSize;  // the last large page of words reaches in here
+  const VirtAddr large = at.align_up(kLargePageSize), large_end = end.align_down(kLargePageSize);
+  if (large < large_end) {
+    if (at < large) map_new(at, large - at, BootReason::BuddyBitmaps);
+    map_new(large, large_end - large, BootReason::BuddyBitmaps);
+    at = large_end;
   }
+  if (at < end) map_new(at, end - at, BootReason::BuddyBitmaps);
 }
 
 /// Words of a gap that share a page with words of RAM; all others are the shared page's.

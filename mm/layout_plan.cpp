@@ -24,6 +24,12 @@ Pfn largest_frame_limit(u32 room) {
   return Pfn{low};
 }
 
+/// One past the last usable frame, within what a frame number and the search below can hold.
+Pfn largest_useful_limit(const MemoryMap& map) {
+  constexpr PhysAddr kSearchLimit{1ull << (30 + kPageShift)};
+  return to_pfn(map.last_usable_end() < kSearchLimit ? map.last_usable_end() : kSearchLimit);
+}
+
 /// The address below which all but `high_bytes` of the usable memory lies; nullopt if there is not so much.
 std::optional<PhysAddr> address_below_top(const MemoryMap& map, u64 high_bytes) {
   const auto ranges = map.ranges();
@@ -77,7 +83,11 @@ LayoutPlan plan_layout(const LayoutRequest& request, MemoryMap& map, Sink& compl
   plan.page_offset = page_offset_for(request.split);
   const u32 room = arch::kRuntimeEnd - plan.page_offset;
 
-  const u32 most_vmalloc = room - kMinimumDirectMap - frame_window_size(to_pfn(PhysAddr{kGiB}));
+  // Page words for all memory come first: a vmalloc= that is too large must not cost RAM. On a machine so large that
+  // nothing would be left, vmalloc keeps its minimum and the top of memory goes.
+  const u32 wanted_words = frame_window_size(largest_useful_limit(map));
+  const u32 least = kMinimumDirectMap + kMinimumVmalloc;
+  const u32 most_vmalloc = wanted_words + least <= room ? room - kMinimumDirectMap - wanted_words : kMinimumVmalloc;
   u64 vmalloc = request.vmalloc_bytes;
   if (vmalloc < kMinimumVmalloc) vmalloc = kMinimumVmalloc;
   if (vmalloc > most_vmalloc) vmalloc = most_vmalloc;

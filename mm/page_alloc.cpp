@@ -155,6 +155,17 @@ Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner) {
   return allocate_slowly(flags, order, owner);
 }
 
+Result<Page*> alloc_page_at(Pfn pfn, Owner owner) {
+  if (!pfn_valid(pfn)) return std::unexpected(Error::NotFound);
+  const IrqsOffGuard off;
+  drain_local_pages();
+  Zone& z = zone(zone_of(pfn));
+  const SpinGuard<NoIrq> guard{z.lock};
+  if (!z.buddy.allocate_at(z.index_of(pfn), Order{0})) return std::unexpected(Error::Busy);
+  account_taken(pfn_to_page(pfn), Order{0}, LedgerRow{z.id, owner});
+  return pfn_to_page(pfn);
+}
+
 void free_pages(Page* page, Order order) {
   const u32 word = page->word();
   if ((word & ~kRowMask) != free_pattern(order)) [[unlikely]] bad_free(page, order);

@@ -18,13 +18,18 @@ class RunBuilder {
 
   void add(VirtAddr va, u32 bytes, PhysAddr pa, PteValue entry, bool large) {
     const PteValue flags{entry.raw() & kShown};
-    if (open_ && flags == run_.flags && large == run_.large && va == run_.last + 1 &&
-        pa == run_.physical + (va - run_.start)) {
-      run_.last = va + (bytes - 1);
-      return;
+    if (open_ && flags == run_.flags && large == run_.large && va == run_.last + 1) {
+      const bool rising = !run_.repeats && pa == run_.physical + (va - run_.start);
+      const bool single = run_.last - run_.start == bytes - 1;
+      const bool repeated = (single || run_.repeats) && pa == run_.physical;
+      if (rising || repeated) {
+        run_.last = va + (bytes - 1);
+        run_.repeats = repeated;
+        return;
+      }
     }
     finish();
-    run_ = MappingRun{va, va + (bytes - 1), pa, flags, large};
+    run_ = MappingRun{va, va + (bytes - 1), pa, flags, large, false};
     open_ = true;
   }
   void finish() {

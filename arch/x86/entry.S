@@ -34,9 +34,8 @@ trap_common:
     movl %eax, %es
     movl $0x30, %eax                    # the per-CPU segment
     movl %eax, %fs
-    pushl %esp
+    movl %esp, %eax                     # -mregparm=3: the frame's address is the first argument
     call trap_dispatch
-    addl $4, %esp
     .globl trap_return
 trap_return:
     popl %gs
@@ -56,14 +55,14 @@ double_fault_entry:
     pushl %ebp
     jmp double_fault_main
 
-# u32 probe_load(u32 address, u32* value): 0, or 1 if the read faulted.
+# The probes take their arguments in EAX and EDX and return 0, or 1 if the access faulted.
+
+# u32 probe_load(u32 address, u32* value)
     .balign 16
     .globl probe_load
 probe_load:
-    movl 4(%esp), %eax
 1:  movl (%eax), %eax
-    movl 8(%esp), %ecx
-    movl %eax, (%ecx)
+    movl %eax, (%edx)
     xorl %eax, %eax
     ret
 2:  movl $1, %eax
@@ -76,9 +75,7 @@ probe_load:
     .balign 16
     .globl probe_store
 probe_store:
-    movl 4(%esp), %ecx
-    movl 8(%esp), %edx
-3:  movl %edx, (%ecx)
+3:  movl %edx, (%eax)
     xorl %eax, %eax
     ret
 4:  movl $1, %eax
@@ -91,7 +88,6 @@ probe_store:
     .balign 16
     .globl probe_call, probe_call_failed
 probe_call:
-    movl 4(%esp), %eax
     movl %esp, probe_call_esp
     call *%eax
     xorl %eax, %eax

@@ -134,7 +134,6 @@ void calibrate_lapic_timer() {
 void init_interrupts() {
   init_pic();
   init_acpi();
-  calibrate_tsc();
   if (!cpu_features().apic || !cpu_features().msr || !madt().found || madt().ioapic_count == 0) return;
   init_lapic();
   init_ioapics();

@@ -60,6 +60,7 @@ struct MappingRun {
   PhysAddr physical;
   PteValue flags;  // address part zero
   bool large;
+  bool repeats;  // every page shows the same frame
 };
 void for_each_mapping(VirtAddr from, VirtAddr last, void (*visit)(const MappingRun&, void*), void* context);
 

@@ -9,7 +9,7 @@
 namespace paean::arch {
 
 inline constexpr u32 kMaxCommandLine = 4096;
-inline constexpr u32 kMaxMmapBytes = 16 * 1024;  // 256 entries of up to 60 bytes
+inline constexpr u32 kMaxMmapBytes = 256 * 68;  // 256 entries of up to 64 bytes and their size words
 inline constexpr u32 kMaxModules = 16;
 
 struct BootModule {

@@ -11,7 +11,7 @@ namespace paean::arch {
 
 inline constexpr u32 kTicksPerSecond = 100;
 
-/// Boot CPU, once, interrupts off. Reads ACPI tables; calls calibrate_tsc().
+/// Boot CPU, once, interrupts off, after calibrate_tsc(). Reads ACPI tables.
 void init_interrupts();
 
 /// Starts the periodic tick on this CPU; its handler was set by set_timer_handler().

@@ -67,6 +67,10 @@ inline constexpr AllocFlags AllocFlags::VFallback{1u << 9};
   return alloc_pages(flags, Order{0}, owner);
 }
 
+/// One given frame, if it is free: for tests that must write to the last page of memory, and for people at the console.
+/// NotFound if there is no such RAM, Busy if it is not free.
+[[nodiscard]] Result<Page*> alloc_page_at(Pfn pfn, Owner owner = Owner::Kernel);
+
 /// Gives a block back; `order` must be the one it was allocated with, and nobody else may hold a reference.
 void free_pages(Page* page, Order order);
 inline void free_page(Page* page) { free_pages(page, Order{0}); }

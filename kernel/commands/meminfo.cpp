@@ -1,0 +1,165 @@
+// meminfo, zoneinfo, buddyinfo, pagetypeinfo, vmstat: the files of Linux's /proc, field for field, so that people and
+// scripts know them. What Paean has no such thing of is 0, which is true.
+#include "arch/percpu.hpp"
+#include "kernel/console/command.hpp"
+#include "mm/boot_memory.hpp"
+#include "mm/ledger.hpp"
+#include "mm/page_alloc.hpp"
+
+namespace paean {
+
+namespace {
+
+void field(Sink& out, std::string_view name, u64 kib) {
+  char label[32];
+  BufferSink text{label};
+  format_to(text, "{}:", name);
+  format_to(out, "{:<16}{:>8} kB\n", text.view(), kib);
+}
+
+void zero_fields(Sink& out, std::initializer_list<std::string_view> names) {
+  for (const std::string_view name : names) field(out, name, 0);
+}
+
+u64 owned_kib(Owner owner) {
+  PageCount pages{0};
+  for (const ZoneId id : kAllZones) pages += ledger_pages(id, owner);
+  return pages.kib();
+}
+
+/// Free pages that a program could still get without going below the low watermarks.
+u64 available_kib() {
+  u64 kib = 0;
+  for (const ZoneId id : kAllZones) {
+    const PageCount free = free_pages_in(id), keep = zone(id).low;
+    if (free > keep) kib += (free - keep).kib();
+  }
+  return kib;
+}
+
+CommandStatus show_meminfo(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  const MemoryTotals low = low_totals(), high = high_totals();
+  field(out, "MemTotal", (low.total + high.total).kib());
+  field(out, "MemFree", (low.free + high.free).kib());
+  field(out, "MemAvailable", available_kib());
+  field(out, "Buffers", 0);
+  field(out, "Cached", owned_kib(Owner::PageCache));
+  zero_fields(out, {"SwapCached", "Active", "Inactive", "Active(anon)", "Inactive(anon)", "Active(file)",
+                    "Inactive(file)", "Unevictable", "Mlocked"});
+  field(out, "HighTotal", high.total.kib());
+  field(out, "HighFree", high.free.kib());
+  field(out, "LowTotal", low.total.kib());
+  field(out, "LowFree", low.free.kib());
+  zero_fields(out, {"SwapTotal", "SwapFree", "Zswap", "Zswapped", "Dirty", "Writeback"});
+  field(out, "AnonPages", owned_kib(Owner::User));
+  zero_fields(out, {"Mapped", "Shmem", "KReclaimable"});
+  field(out, "Slab", owned_kib(Owner::Slab));
+  field(out, "SReclaimable", 0);
+  field(out, "SUnreclaim", owned_kib(Owner::Slab));
+  format_to(out, "KernelStack:    {:>8} kB\n", owned_kib(Owner::Stack));
+  field(out, "PageTables", owned_kib(Owner::PageTables));
+  zero_fields(out, {"SecPageTables", "NFS_Unstable"});
+  field(out, "Bounce", owned_kib(Owner::Bounce));
+  zero_fields(out, {"WritebackTmp"});
+  field(out, "CommitLimit", (low.total + high.total).kib() / 2);
+  field(out, "Committed_AS", owned_kib(Owner::User));
+  field(out, "VmallocTotal", (layout().vmalloc_end() - layout().vmalloc_start) / kKiB);
+  field(out, "VmallocUsed", owned_kib(Owner::Vmalloc));
+  field(out, "VmallocChunk", 0);
+  field(out, "Percpu", reserved_bytes(BootReason::PerCpu) / kKiB);
+  return CommandStatus::Ok;
+}
+
+void print_zone(const Zone& z, Sink& out) {
+  format_to(out, "Node 0, zone {:>8}\n", name(z.id));
+  const PageCount free = free_pages_in(z.id);
+  format_to(out, "  pages free     {}\n        boost    0\n        min      {}\n", free, z.min);
+  format_to(out, "        low      {}\n        high     {}\n        spanned  {}\n", z.low, z.high, z.spanned());
+  format_to(out, "        present  {}\n        managed  {}\n        cma      0\n        protection: (", z.present, z.managed);
+  for (u32 i = 0; i < kZoneCount; ++i) format_to(out, "{}{}", i == 0 ? "" : ", ", z.reserve[i]);
+  format_to(out, ")\n      nr_free_pages {}\n", free);
+  format_to(out, "  pagesets\n");
+  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
+    format_to(out, "    cpu: {}\n              count: {}\n              high:  {}\n              batch: {}\n", cpu,
+              stacked_pages(z.id, cpu), PageStack::kCapacity, PageStack::kBatch);
+  }
+  format_to(out, "  start_pfn:           {}\n", (z.start - Pfn{0}).count());
+}
+
+CommandStatus show_zoneinfo(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  for (const ZoneId id : kAllZones) {
+    if (!zone(id).empty()) print_zone(zone(id), out);
+  }
+  return CommandStatus::Ok;
+}
+
+CommandStatus show_buddyinfo(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  drain_local_pages();  // pages in a stack are free too, and this is the only place where they would be missing
+  for (const ZoneId id : kAllZones) {
+    if (zone(id).empty()) continue;
+    format_to(out, "Node 0, zone {:>8} ", name(id));
+    for (const u32 blocks : free_blocks_in(id)) format_to(out, "{:>6} ", blocks);
+    format_to(out, "\n");
+  }
+  return CommandStatus::Ok;
+}
+
+/// Linux groups pages by mobility. Here the zone decides: lowmem holds what cannot move, highmem what can.
+CommandStatus show_pagetypeinfo(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  static constexpr std::string_view kTypes[] = {"Unmovable", "Movable"};
+  drain_local_pages();
+  format_to(out, "Page block order: 9\nPages per block:  512\n\n");
+  format_to(out, "{:<43} ", "Free pages count per migrate type at order");
+  for (u32 order = 0; order < kOrderCount; ++order) format_to(out, "{:>6} ", order);
+  format_to(out, "\n");
+  for (const ZoneId id : kAllZones) {
+    if (zone(id).empty()) continue;
+    for (const std::string_view type : kTypes) {
+      const bool here = (type == "Unmovable") == is_low(id);
+      format_to(out, "Node {:>4}, zone {:>8}, type {:>12} ", 0, name(id), type);
+      for (const u32 blocks : free_blocks_in(id)) format_to(out, "{:>6} ", here ? blocks : 0);
+      format_to(out, "\n");
+    }
+  }
+  format_to(out, "\n{:<23}", "Number of blocks type");
+  for (const std::string_view type : kTypes) format_to(out, "{:>12} ", type);
+  format_to(out, "\n");
+  for (const ZoneId id : kAllZones) {
+    if (zone(id).empty()) continue;
+    const u32 blocks = (zone(id).spanned().count() + kPagesPerLargePage - 1) / kPagesPerLargePage;
+    format_to(out, "Node 0, zone {:>8} {:>12} {:>12}\n", name(id), is_low(id) ? blocks : 0, is_low(id) ? 0 : blocks);
+  }
+  return CommandStatus::Ok;
+}
+
+CommandStatus show_vmstat(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  static constexpr std::string_view kNames[] = {"dma", "normal", "dma32", "high"};
+  const AllocEvents events = alloc_events();
+  format_to(out, "nr_free_pages {}\n", low_totals().free + high_totals().free);
+  for (u32 i = 0; i < kZoneCount; ++i) format_to(out, "pgalloc_{} {}\n", kNames[i], events.allocated[i]);
+  format_to(out, "pgfree {}\npcp_refill {}\npcp_drain {}\npgalloc_failed {}\n", events.freed, events.refills,
+            events.drains, events.failures);
+  return CommandStatus::Ok;
+}
+
+CommandStatus show_lowmem(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  print_ledger(out);
+  return CommandStatus::Ok;
+}
+
+}  // namespace
+
+KCOMMAND(meminfo, "", "memory in kB, as /proc/meminfo", show_meminfo)
+KCOMMAND(zoneinfo, "", "zones: free pages, watermarks, reserves, CPU stacks", show_zoneinfo)
+KCOMMAND(buddyinfo, "", "free blocks of each order in each zone", show_buddyinfo)
+KCOMMAND(pagetypeinfo, "", "free blocks by mobility, which follows the zone", show_pagetypeinfo)
+KCOMMAND(vmstat, "", "allocator events since boot", show_vmstat)
+KCOMMAND(lowmem, "", "the ledger: who holds lowmem, to the page", show_lowmem)
+
+}  // namespace paean
