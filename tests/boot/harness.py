@@ -53,6 +53,10 @@ def build_directory() -> str:
     return os.path.join(ROOT, os.environ.get("BUILD", "build"))
 
 
+def shim_directory() -> str:
+    return os.path.join(build_directory(), "shim")
+
+
 def kernel_path() -> str:
     return os.environ.get("PAEAN_KERNEL", os.path.join(build_directory(), "kernel.elf"))
 
@@ -168,9 +172,18 @@ def prepare() -> None:
     if not os.path.exists(kernel_path()):
         sys.exit(f"{kernel_path()} is missing: run make first")
     try:
-        make("-C", "tests/boot/shim", f"OUT={os.path.join(build_directory(), 'shim')}")
+        make("-C", "tests/boot/shim", f"OUT={shim_directory()}")
     except GuestFailure as failure:
         sys.exit("\n".join([str(failure), *failure.details]))
+    forget_old_files()
+
+
+def forget_old_files() -> None:
+    """Blobs of failed cases and stripped kernels are kept for a day."""
+    for entry in os.scandir(shim_directory()):
+        if entry.name.endswith((".blob", ".elf")) and entry.name != "shim.elf" and \
+                entry.stat().st_mtime < time.time() - 86400:
+            os.unlink(entry.path)
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

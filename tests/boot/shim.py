@@ -11,8 +11,9 @@ import random
 import struct
 import subprocess
 import threading
+import zlib
 
-from harness import build_directory, kernel_path
+from harness import kernel_path, shim_directory
 from model import Entry
 from qemu import GuestConfig
 
@@ -120,12 +121,18 @@ def plain_handover(entries: list[Entry], cmdline: bytes = b"", sizes: list[int] 
 
 
 def stripped_kernel() -> str:
-    """The kernel without its debugging sections: the shim needs the segments only, and small guests are small."""
-    source, target = kernel_path(), os.path.join(build_directory(), "shim", "kernel-stripped.elf")
+    """The kernel without its debugging sections: the shim needs the segments only, and small guests are small.
+
+    The name tells which file it was made from, so that runs on different kernels do not disturb each other.
+    """
+    source = kernel_path()
+    state = os.stat(source)
+    stamp = zlib.crc32(f"{os.path.abspath(source)} {state.st_mtime_ns} {state.st_size}".encode())
+    target = os.path.join(shim_directory(), f"kernel-{stamp:08x}.elf")
     with _strip_lock:
-        if not os.path.exists(target) or os.path.getmtime(target) < os.path.getmtime(source):
-            subprocess.run(["objcopy", "--strip-all", source, target + ".new"], check=True)
-            os.replace(target + ".new", target)
+        if not os.path.exists(target):
+            subprocess.run(["objcopy", "--strip-all", source, f"{target}.{os.getpid()}"], check=True)
+            os.replace(f"{target}.{os.getpid()}", target)
     return target
 
 
@@ -146,8 +153,8 @@ def kernel_image() -> tuple[int, int]:
 @contextlib.contextmanager
 def shim_config(name: str, state: Handover, **settings):
     """The guest that boots the kernel under test through the shim; the blob is kept only if the block fails."""
-    directory = os.path.join(build_directory(), "shim")
-    blob = os.path.join(directory, f"{name}.blob")
+    directory = shim_directory()
+    blob = os.path.join(directory, f"{name}-{os.getpid()}.blob")
     with open(blob, "wb") as file:
         file.write(state.pack())
     yield GuestConfig(kernel=os.path.join(directory, "shim.elf"), modules=(stripped_kernel(), blob), **settings)
