@@ -17,10 +17,32 @@ namespace paean::fuzz {
 
 namespace {
 
-constexpr std::string_view kPieces[] = {
-    " ",       "=",     "\"",  "mem=",         "64M",    "memmap=",  "exactmap", ",",
-    "@1M",     "$0x10", "1G#", "\t",           "\n",     "0x",       "G",        "18446744073709551615",
-    "1677721", "a/b",   "\\",  "run=\"a; b\"", "quiet ", "vmsplit=", "3.5G"};
+constexpr std::string_view kPieces[] = {" ",
+                                        "=",
+                                        "\"",
+                                        "mem=",
+                                        "64M",
+                                        "memmap=",
+                                        "exactmap",
+                                        ",",
+                                        "@1M",
+                                        "$0x10",
+                                        "1G#",
+                                        "\t",
+                                        "\n",
+                                        "0x",
+                                        "G",
+                                        "18446744073709551615",
+                                        "1677721",
+                                        "a/b",
+                                        "\\",
+                                        "run=\"a; b\"",
+                                        "quiet ",
+                                        "18446744073709551616",
+                                        "0x10000000000000000",
+                                        "16777216T",
+                                        "vmsplit=",
+                                        "3.5G"};
 
 std::string make_text(Input& input) {
   std::string text;
@@ -137,6 +159,16 @@ void check_options(const CommandLine& line, const std::vector<Word>& words) {
   }
 }
 
+/// Every key and value as if it were a number or a size.
+void check_numbers(const std::vector<Word>& words) {
+  for (const Word& word : words) {
+    for (const std::string& text : {word.key, word.value.value_or("")}) {
+      CHECK(parse_number(text) == reference_number(text, ""));
+      CHECK(parse_size(text) == reference_number(text, "kKmMgGtT"));
+    }
+  }
+}
+
 /// One printable line, or nothing.
 void check_line(const std::string& text) {
   for (usize i = 0; i + 1 < text.size(); ++i) CHECK(text[i] >= 0x20 && text[i] < 0x7f);
@@ -166,6 +198,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const CommandLine line{text};
   check_words(text, words);
   check_options(line, words);
+  check_numbers(words);
   check_unknown(line, words);
 
   // Any value may come as memmap=: the map must stay in order, whatever it says.
