@@ -257,7 +257,7 @@ def garbage_scenario(rng: random.Random, seed: int, image: tuple[int, int]) -> S
         loader.state.copy(shim.INFO_ADDRESS, shim.information(loader.flags, **loader.fields))
     loader.state.junk(rng)
     title = f"{memory}, " + " and ".join(s.__name__.strip("_").replace("_", " ") for s in steps)
-    refusal_only = not loader.place_info or _nothing in steps
+    refusal_only = not loader.place_info or not loader.flags & (shim.FLAG_MMAP | shim.FLAG_MEMORY)
     accepted = [] if refusal_only else [*loader.accepted, entries, legacy]
     return Scenario(seed, memory, "pc", title, loader.state, accepted, True)
 
