@@ -49,17 +49,12 @@ u32 Buddy::allocate(Order order) {
   return split(block, from, want) << want;
 }
 
-u32 Buddy::allocate_pages(u32 want, u32* out) {
-  u32 got = 0;
-  while (got < want && nonempty_ != 0) {
-    // The smallest block there is, but not more of it than is wanted.
-    const u32 wanted_order = static_cast<u32>(std::bit_width(want - got)) - 1;
-    const u32 smallest = static_cast<u32>(std::countr_zero(nonempty_));
-    const u32 order = smallest < wanted_order ? smallest : wanted_order;
-    const u32 first = allocate(Order{order});
-    for (u32 i = 0; i < (1u << order); ++i) out[got++] = first + i;
-  }
-  return got;
+Buddy::Run Buddy::allocate_run(u32 most) {
+  if (nonempty_ == 0 || most == 0) return Run{0, 0};
+  const u32 largest = static_cast<u32>(std::bit_width(most)) - 1;
+  const u32 smallest = static_cast<u32>(std::countr_zero(nonempty_));
+  const Order order{smallest < largest ? smallest : largest};
+  return Run{allocate(order), order.pages()};
 }
 
 bool Buddy::allocate_at(u32 index, Order order) {

@@ -22,7 +22,7 @@ FrameRun frame_run_at(Zone& zone, Pfn pfn) {
   switch (page->type()) {
     case PageType::Hole: run.use = FrameUse::Hole; break;
     case PageType::Reserved: run.use = FrameUse::Reserved; break;
-    case PageType::Cached: break;
+    case PageType::Cached: run.count = rest_of_block(pfn, page->order().value()); break;
     case PageType::Free:
       if (const u32 order = free_order(zone, pfn); order != Buddy::kNone) {
         run.count = rest_of_block(pfn, order);

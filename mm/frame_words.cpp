@@ -97,25 +97,25 @@ void back_bitmaps() {
   if (at < end) map_new(at, end - at, BootReason::BuddyBitmaps);
 }
 
-/// Words of a gap that share a page with words of RAM; all others are the shared page's.
-void mark_gap(PhysAddr begin, PhysAddr end) {
-  const auto mark = [](PhysAddr from, PhysAddr to) {
-    for (Pfn pfn = to_pfn(from); pfn < to_pfn(to); ++pfn) {
-      pfn_to_page(pfn)->set_word(Page::make_simple(PageType::Hole));
+/// Marks frames [begin, end) as holes, except where the shared page says so already: that one is read-only.
+void mark_holes(Pfn begin, Pfn end) {
+  while (begin < end) {
+    const Pfn section_end = Pfn{(begin.raw() | (kFramesPerWordPage - 1)) + 1};
+    const Pfn stop = section_end < end ? section_end : end;
+    const VirtAddr words{reinterpret_cast<u32>(pfn_to_page(begin))};
+    if (arch::walk_current(words).leaf().has(arch::pte_bits::kWritable)) {
+      for (Pfn pfn = begin; pfn < stop; ++pfn) pfn_to_page(pfn)->set_word(Page::make_simple(PageType::Hole));
     }
-  };
-  const PhysAddr head_end = begin.align_up(kSectionBytes), tail_begin = end.align_down(kSectionBytes);
-  if (head_end > tail_begin) return mark(begin, end);  // inside one section
-  mark(begin, head_end);
-  mark(tail_begin, end);
+    begin = stop;
+  }
 }
 
-void mark_holes() {
-  PhysAddr at{0};
+void mark_all_holes() {
+  Pfn at{0};
   for (const auto& entry : memory_map().ranges()) {
     if (entry.tag != MemoryKind::Usable) continue;
-    mark_gap(at, entry.begin);
-    at = entry.end;
+    mark_holes(at, to_pfn(entry.begin));
+    at = to_pfn(entry.end);
   }
 }
 
@@ -127,7 +127,7 @@ void init_frame_words() {
   HolePage holes;
   back_words(holes);
   back_bitmaps();
-  mark_holes();
+  mark_all_holes();
   log_info("page words: {} kB for {} frames, in {} kB of memory; bitmaps {} kB", layout().frame_words_bytes() / kKiB,
            frame_limit().raw(), reserved_bytes(BootReason::FrameWords) / kKiB,
            reserved_bytes(BootReason::BuddyBitmaps) / kKiB);

@@ -24,18 +24,19 @@ std::string_view name(Owner owner) {
 void Page::get() {
   u32 old = word();
   do {
-    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kMaxReferences) != 0);
-    if ((old & kMaxReferences) == kMaxReferences) return;
-  } while (!__atomic_compare_exchange_n(&word_, &old, old + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kReferenceMask) != 0);
+    if ((old & kReferenceMask) == kReferenceMask) return;
+  } while (!__atomic_compare_exchange_n(&word_, &old, old + kOneReference, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 
 bool Page::put() {
   u32 old = word();
   for (;;) {
-    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kMaxReferences) != 0);
-    if ((old & kMaxReferences) == kMaxReferences) return false;
-    if ((old & kMaxReferences) == 1) return true;  // the count stays 1 for the free that follows
-    if (__atomic_compare_exchange_n(&word_, &old, old - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return false;
+    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kReferenceMask) != 0);
+    if ((old & kReferenceMask) == kReferenceMask) return false;
+    if ((old & kReferenceMask) == kOneReference) return true;  // the count stays 1 for the free that follows
+    const u32 less = old - kOneReference;
+    if (__atomic_compare_exchange_n(&word_, &old, less, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) return false;
   }
 }
 

@@ -12,10 +12,7 @@ namespace {
 using arch::IrqsOff;
 using arch::IrqsOffGuard;
 
-struct CpuAllocEvents {
-  AllocEvents events;
-};
-PER_CPU(CpuAllocEvents, cpu_events);
+PER_CPU(u32, failures){0u};
 
 /// How far below its watermark a zone may be taken.
 enum class Effort : u8 { AboveLow, AboveMin, HalfOfMin };
@@ -26,57 +23,43 @@ bool above_watermark(const Zone& z, u32 free, u32 wanted, ZoneId highest, Effort
   return free >= mark + wanted;
 }
 
-void account_taken(Page* page, Order order, LedgerRow row) {
-  page->set_word(Page::make_block(order, row.value()));
+/// Keeps the compiler from moving memory accesses across the marks; the CPU sees its own accesses in order.
+[[gnu::always_inline]] inline void compiler_barrier() { asm volatile("" ::: "memory"); }
+
+/// Claims this CPU's stacks, unless an interrupt came into the middle of somebody else's claim.
+[[gnu::always_inline]] inline bool claim_stacks() { return page_stacks_busy.claim(); }
+[[gnu::always_inline]] inline void release_stacks() {
+  compiler_barrier();
+  page_stacks_busy.set(0);
+}
+
+[[gnu::always_inline]] inline void account_taken(Page* page, Order order, LedgerRow row) {
   ledger_counters.local().pages[row.value()] += order.pages();
+  page->set_word(Page::make_block(order, row.value()));
 }
 
-/// Fills an empty stack of this CPU from the zone. False if the zone has nothing to give.
-bool refill(Zone& z, PageStack& stack, ZoneId highest, Effort effort, IrqsOff) {
-  const SpinGuard<NoIrq> guard{z.lock};
-  const u32 free = z.buddy.free_pages();
-  if (!above_watermark(z, free, 1, highest, effort)) return false;
-  const u32 got = z.buddy.allocate_pages(PageStack::kBatch, stack.frames);
-  if (got == 0) return false;
-  // Reversed, so that pops come in rising address order.
-  for (u32 i = 0; i < got; ++i) stack.frames[i] += z.base.raw();
-  for (u32 i = 0, j = got - 1; i < j; ++i, --j) std::swap(stack.frames[i], stack.frames[j]);
-  for (u32 i = 0; i < got; ++i) pfn_to_page(Pfn{stack.frames[i]})->set_word(Page::make_simple(PageType::Cached));
-  stack.count = got;
-  ++cpu_events.local().events.refills;
-  return true;
+[[gnu::always_inline]] inline ZoneStacks& stacks_for(u32 zone_index) { return page_stacks.local().zone[zone_index]; }
+
+/// The address is computed once: without this the compiler derives it anew, in more instructions, at every use.
+template <typename Stack>
+[[gnu::always_inline]] inline Stack* once(Stack& stack) {
+  Stack* address = &stack;
+  asm("" : "+r"(address));
+  return address;
 }
 
-/// Gives the oldest batch of a stack back. Runs of neighbours go as one range, which merges once instead of per page.
-void drain(Zone& z, PageStack& stack, u32 batch, IrqsOff) {
-  const SpinGuard<NoIrq> guard{z.lock};
-  u32 i = 0;
-  while (i < batch) {
-    u32 first = stack.frames[i], last = first;
-    pfn_to_page(Pfn{first})->set_word(0);
-    for (++i; i < batch; ++i) {
-      const u32 next = stack.frames[i];
-      if (next == last + 1) last = next;
-      else if (next + 1 == first) first = next;
-      else break;
-      pfn_to_page(Pfn{next})->set_word(0);
-    }
-    z.buddy.free_range(first - z.base.raw(), last - first + 1);
-  }
-  stack.count -= batch;
-  for (u32 k = 0; k < stack.count; ++k) stack.frames[k] = stack.frames[k + batch];
-  ++cpu_events.local().events.drains;
-}
-
-Page* take_single(Zone& z, Owner owner, ZoneId highest, Effort effort, IrqsOff off) {
-  PageStack& stack = page_stacks.local().zone[std::to_underlying(z.id)];
-  if (stack.count == 0 && !refill(z, stack, highest, effort, off)) return nullptr;
-  Page* page = pfn_to_page(Pfn{stack.frames[--stack.count]});
-  account_taken(page, Order{0}, LedgerRow{z.id, owner});
+/// nullptr if the stack is empty.
+template <typename Stack>
+[[gnu::always_inline]] inline Page* pop(Stack* stack) {
+  const u32 left = stack->count - 1;
+  if (static_cast<i32>(left) < 0) [[unlikely]] return nullptr;
+  stack->count = left;
+  Page* page = stack->blocks[left];
+  if (page == nullptr) __builtin_unreachable();  // so that the callers' test is the one above
   return page;
 }
 
-Page* take_block(Zone& z, Order order, Owner owner, ZoneId highest, Effort effort, IrqsOff) {
+Page* take_from_buddy(Zone& z, Order order, Owner owner, ZoneId highest, Effort effort, IrqsOff) {
   const SpinGuard<NoIrq> guard{z.lock};
   if (!above_watermark(z, z.buddy.free_pages(), order.pages(), highest, effort)) return nullptr;
   const u32 index = z.buddy.allocate(order);
@@ -86,16 +69,35 @@ Page* take_block(Zone& z, Order order, Owner owner, ZoneId highest, Effort effor
   return page;
 }
 
+/// Fills the stack that would have served this request, if the zone has plenty, and pops from it.
+Page* take_through_stack(Zone& z, Order order, Owner owner, ZoneId highest, IrqsOff off) {
+  ZoneStacks& stacks = stacks_for(std::to_underlying(z.id));
+  const auto pop = [&](auto& stack) {
+    Page* page = stack.blocks[--stack.count];
+    account_taken(page, order, LedgerRow{z.id, owner});
+    return page;
+  };
+  const auto plenty = [&](u32 pages) NO_THREAD_SAFETY_ANALYSIS {  // one word, read without the lock: a hint
+    return above_watermark(z, z.buddy.free_pages(), pages, highest, Effort::AboveLow);
+  };
+  if (order == Order{0}) {
+    if (stacks.singles.count != 0) return pop(stacks.singles);
+    return plenty(ZoneStacks::kSinglesBatch) && fill_singles(z, off) ? pop(stacks.singles) : nullptr;
+  }
+  if ((kStackedOrders >> order.value() & 1) == 0) return nullptr;
+  ZoneStacks::Small& stack = stacks.small[ZoneStacks::small_index(order)];
+  if (stack.count != 0) return pop(stack);
+  return plenty(ZoneStacks::small_batch(order) << order.value()) && fill_small(z, order, off) ? pop(stack) : nullptr;
+}
+
 Page* take_from_zones(AllocFlags flags, Order order, Owner owner, Effort effort, IrqsOff off) {
   for (u32 i = std::to_underlying(flags.zone()) + 1; i-- != 0;) {
     Zone& z = zone(static_cast<ZoneId>(i));
     if (z.empty()) continue;
-    Page* page = order == Order{0} ? take_single(z, owner, flags.zone(), effort, off)
-                                   : take_block(z, order, owner, flags.zone(), effort, off);
-    if (page != nullptr) {
-      ++cpu_events.local().events.allocated[i];
-      return page;
+    if (page_stacks_busy.is_zero()) {
+      if (Page* page = take_through_stack(z, order, owner, flags.zone(), off)) return page;
     }
+    if (Page* page = take_from_buddy(z, order, owner, flags.zone(), effort, off)) return page;
   }
   return nullptr;
 }
@@ -110,12 +112,12 @@ void clear_block(Page* page, Order order) {
   {
     const IrqsOffGuard off;
     page = take_from_zones(flags, order, owner, Effort::AboveLow, off.token());
-    if (page == nullptr) {  // pages in this CPU's stacks may complete a block
+    if (page == nullptr) {  // blocks in this CPU's stacks may complete a larger one
       drain_local_pages();
       const Effort last = flags.has(AllocFlags::Atomic) ? Effort::HalfOfMin : Effort::AboveMin;
       page = take_from_zones(flags, order, owner, last, off.token());
     }
-    if (page == nullptr) ++cpu_events.local().events.failures;
+    if (page == nullptr) ++failures.local();
   }
   if (page == nullptr) {
     if (!flags.has(AllocFlags::NoWarn)) {
@@ -127,32 +129,71 @@ void clear_block(Page* page, Order order) {
   return page;
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] void bad_free(const Page* page, Order order) {
+/// Not known to be noreturn: so the callers jump here, and stay leaf functions without a frame.
+[[gnu::cold, gnu::noipa]] void bad_free(Page* page, Order order) {
   const char* complaint = free_complaint(page, order);
   panic("bad free of frame {:#x}, order {}: {} (page word {:08x})", page_to_pfn(page), order,
         complaint != nullptr ? complaint : "no reason found", page->word());
 }
 
-/// What a legal free looks like, but for the ledger row.
+/// What the word of a legal free looks like, but for the ledger row.
 constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
-constexpr u32 kRowMask = 255u << 16;
+
+/// Everything that the fast paths leave out: full stacks, orders without one, interrupts on top of a claim.
+[[gnu::noinline]] void free_slowly(Page* page, Order order) {
+  const LedgerRow row{page->ledger_row()};
+  Zone& z = zone(row.zone());
+  const IrqsOffGuard off;
+  ledger_counters.local().pages[row.value()] -= order.pages();
+  if (page_stacks_busy.is_zero()) {
+    ZoneStacks& stacks = stacks_for(row.zone_index());
+    if (order == Order{0}) {
+      if (stacks.singles.count == ZoneStacks::Singles::kCapacity) {
+        drain_singles(z, ZoneStacks::kSinglesDrain, off.token());
+      }
+      page->set_word(Page::make_cached(order));
+      stacks.singles.blocks[stacks.singles.count++] = page;
+      return;
+    }
+  }
+  page->set_word(0);
+  const SpinGuard<NoIrq> guard{z.lock};
+  z.buddy.free(z.index_of(page_to_pfn(page)), order);
+}
 
 }  // namespace
 
-Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner) {
-  if (order == Order{0}) [[likely]] {
-    const IrqsOffGuard off;
-    const u32 zone_index = std::to_underlying(flags.zone());
-    PageStack& stack = page_stacks.local().zone[zone_index];
-    if (stack.count != 0) [[likely]] {
-      Page* page = pfn_to_page(Pfn{stack.frames[--stack.count]});
-      account_taken(page, Order{0}, LedgerRow{flags.zone(), owner});
-      ++cpu_events.local().events.allocated[zone_index];
-      if (flags.has(AllocFlags::Zero)) clear_highpage(page);
-      return page;
-    }
+Result<Page*> take_page(AllocFlags flags, LedgerRow row) {
+  if (!claim_stacks()) [[unlikely]] return allocate_slowly(flags, Order{0}, row.owner());
+  Page* page = pop(once(stacks_for(row.zone_index()).singles));
+  if (page == nullptr) [[unlikely]] {
+    release_stacks();
+    return allocate_slowly(flags, Order{0}, row.owner());
   }
-  return allocate_slowly(flags, order, owner);
+  account_taken(page, Order{0}, row);
+  release_stacks();
+  return page;
+}
+
+Result<Page*> take_cleared_page(AllocFlags flags, LedgerRow row) {
+  const Result<Page*> page = take_page(flags, row);
+  if (page) clear_highpage(*page);
+  return page;
+}
+
+Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner) {
+  if (order == Order{0}) return alloc_page(flags, owner);
+  const bool stacked = (kStackedOrders >> (order.value() & 31) & 1) != 0;
+  if (!stacked || flags.has(AllocFlags::Zero) || !claim_stacks()) return allocate_slowly(flags, order, owner);
+  const LedgerRow row{flags.zone(), owner};
+  Page* page = pop(once(stacks_for(std::to_underlying(flags.zone())).small[ZoneStacks::small_index(order)]));
+  if (page == nullptr) [[unlikely]] {
+    release_stacks();
+    return allocate_slowly(flags, order, owner);
+  }
+  account_taken(page, order, row);
+  release_stacks();
+  return page;
 }
 
 Result<Page*> alloc_page_at(Pfn pfn, Owner owner) {
@@ -166,25 +207,41 @@ Result<Page*> alloc_page_at(Pfn pfn, Owner owner) {
   return pfn_to_page(pfn);
 }
 
-void free_pages(Page* page, Order order) {
-  const u32 word = page->word();
-  if ((word & ~kRowMask) != free_pattern(order)) [[unlikely]] bad_free(page, order);
-  const LedgerRow row{(word >> 16) & 255};
-  const u32 zone_index = std::to_underlying(row.zone());
-  const IrqsOffGuard off;
-  ledger_counters.local().pages[row.value()] -= order.pages();
-  ++cpu_events.local().events.freed;
-  if (order == Order{0}) [[likely]] {
-    PageStack& stack = page_stacks.local().zone[zone_index];
-    page->set_word(Page::make_simple(PageType::Cached));
-    stack.frames[stack.count] = page_to_pfn(page).raw();
-    if (++stack.count == PageStack::kCapacity) drain(zone(row.zone()), stack, PageStack::kBatch, off.token());
-    return;
+void free_page(Page* page) {
+  const u32 row = page->word() - free_pattern(Order{0});  // one subtraction checks type, order and references
+  if (row > Page::kRowMask) [[unlikely]] return bad_free(page, Order{0});
+  if (!claim_stacks()) [[unlikely]] return free_slowly(page, Order{0});
+  ZoneStacks::Singles* stack = once(stacks_for(LedgerRow{row}.zone_index()).singles);
+  const u32 count = stack->count;
+  if (count == ZoneStacks::Singles::kCapacity) [[unlikely]] {
+    release_stacks();
+    return free_slowly(page, Order{0});
   }
-  Zone& z = zone(row.zone());
-  page->set_word(0);
-  const SpinGuard<NoIrq> guard{z.lock};
-  z.buddy.free(z.index_of(page_to_pfn(page)), order);
+  ledger_counters.local().pages[row] -= 1;
+  page->set_word(Page::make_cached(Order{0}));
+  stack->blocks[count] = page;
+  stack->count = count + 1;
+  release_stacks();
+}
+
+void free_pages(Page* page, Order order) {
+  if (order == Order{0}) return free_page(page);
+  const u32 row = page->word() - free_pattern(order);
+  if (row > Page::kRowMask) [[unlikely]] return bad_free(page, order);
+  const bool stacked = (kStackedOrders >> (order.value() & 31) & 1) != 0;
+  if (!stacked || !claim_stacks()) return free_slowly(page, order);
+  ZoneStacks::Small* stack =
+      once(stacks_for(LedgerRow{row}.zone_index()).small[ZoneStacks::small_index(order)]);
+  const u32 count = stack->count;
+  if (count == ZoneStacks::small_limit(order)) [[unlikely]] {
+    release_stacks();
+    return free_slowly(page, order);
+  }
+  ledger_counters.local().pages[row] -= order.pages();
+  page->set_word(Page::make_cached(order));
+  stack->blocks[count] = page;
+  stack->count = count + 1;
+  release_stacks();
 }
 
 void put_page(Page* page) {
@@ -230,22 +287,20 @@ const char* free_complaint(const Page* page, Order order) {
 
 void drain_local_pages() {
   const IrqsOffGuard off;
+  if (!page_stacks_busy.is_zero()) return;
   for (const ZoneId id : kAllZones) {
-    PageStack& stack = page_stacks.local().zone[std::to_underlying(id)];
-    if (stack.count != 0) drain(zone(id), stack, stack.count, off.token());
+    const ZoneStacks& stacks = stacks_for(std::to_underlying(id));
+    if (stacks.singles.count != 0) drain_singles(zone(id), stacks.singles.count, off.token());
+    for (u32 i = 0; i < kSmallStacks; ++i) {
+      if (stacks.small[i].count == 0) continue;
+      drain_small(zone(id), ZoneStacks::order_of_small(i), stacks.small[i].count, off.token());
+    }
   }
 }
 
-AllocEvents alloc_events() {
-  AllocEvents sum{};
-  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
-    const AllocEvents& e = cpu_events.on(cpu).events;
-    for (u32 i = 0; i < kZoneCount; ++i) sum.allocated[i] += e.allocated[i];
-    sum.freed += e.freed;
-    sum.refills += e.refills;
-    sum.drains += e.drains;
-    sum.failures += e.failures;
-  }
+u32 allocation_failures() {
+  u32 sum = 0;
+  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) sum += failures.on(cpu);
   return sum;
 }
 

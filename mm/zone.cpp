@@ -4,8 +4,6 @@
 
 namespace paean {
 
-PER_CPU(CpuPageStacks, page_stacks);
-
 namespace {
 
 constinit Zone zones[kZoneCount];
@@ -42,7 +40,10 @@ ZoneId zone_of(Pfn pfn) {
 }
 
 PageCount stacked_pages(ZoneId id, u32 cpu) {
-  return PageCount{page_stacks.on(cpu).zone[std::to_underlying(id)].count};
+  const ZoneStacks& stacks = page_stacks.on(cpu).zone[std::to_underlying(id)];
+  u32 pages = stacks.singles.count;
+  for (u32 i = 0; i < kSmallStacks; ++i) pages += stacks.small[i].count << ZoneStacks::order_of_small(i).value();
+  return PageCount{pages};
 }
 
 PageCount free_pages_in(ZoneId id) {

@@ -47,6 +47,7 @@ struct IrqCounts {
 };
 PER_CPU(IrqCounts, irq_counts);
 PER_CPU(u32, probe_target){0u};
+PER_CPU(u32, probe_running){0u};
 PER_CPU(u32, probe_error){0u};
 
 /// A fault at an instruction that expects one continues at its fix-up.
@@ -58,7 +59,7 @@ bool fix_up(TrapFrame& frame) {
       return true;
     }
   }
-  if (probe_target.local() != 0 && frame.eip == probe_target.local() && frame.vector == kVectorPageFault) {
+  if (probe_running.local() != 0 && frame.eip == probe_target.local() && frame.vector == kVectorPageFault) {
     frame.eip = reinterpret_cast<u32>(probe_call_failed);
     probe_error.local() = frame.error;
     return true;
@@ -155,8 +156,9 @@ Result<> probe_write(VirtAddr va, u32 value) {
 Result<> probe_execute(VirtAddr va) {
   const IrqsOffGuard guard;
   probe_target.local() = va.raw();
+  probe_running.local() = 1;
   const bool refused = probe_call(va.raw()) != 0;
-  probe_target.local() = 0;
+  probe_running.local() = 0;
   if (refused) return std::unexpected(Error::NotFound);
   return {};
 }

@@ -15,7 +15,8 @@ constinit u32 khz = 0;
 constinit ClockUnit unit = ClockUnit::Cycles;
 
 /// Ticks that `count` rounds of a two-instruction loop take, with the cost of reading the clock.
-u64 time_loop(u32 count) {
+/// Never inlined: every call must cost the same.
+[[gnu::noinline, gnu::noclone]] u64 time_loop(u32 count) {
   const u64 start = read_tsc();
   asm volatile("1: decl %0; jnz 1b" : "+r"(count));
   return read_tsc() - start;

@@ -44,8 +44,13 @@ class Buddy {
 
   /// A block's index, or kNone.
   u32 allocate(Order order);
-  /// Up to `want` single pages, lowest first, into `out`; cheaper than one by one. Returns how many.
-  u32 allocate_pages(u32 want, u32* out);
+  struct Run {
+    u32 first;
+    u32 count;
+  };
+  /// At most `most` neighbouring pages: the smallest block there is, but not more of it than is wanted. Count 0 if nothing
+  /// is free. For taking many single pages; they are freed one by one or as a range.
+  Run allocate_run(u32 most);
   /// Takes one given block out, splitting what covers it. False if any part of it is not free.
   bool allocate_at(u32 index, Order order);
 

@@ -16,9 +16,11 @@ class LedgerRow {
  public:
   static constexpr u32 kCount = 256;
   constexpr LedgerRow(ZoneId zone, Owner owner) : value_((u32{std::to_underlying(zone)} << 6) | std::to_underlying(owner)) {}
-  constexpr explicit LedgerRow(u32 value) : value_(value & (kCount - 1)) {}
+  /// From a page word's low byte.
+  constexpr explicit LedgerRow(u32 value) : value_(value) {}
   constexpr u32 value() const { return value_; }
-  constexpr ZoneId zone() const { return static_cast<ZoneId>(value_ >> 6); }
+  constexpr u32 zone_index() const { return value_ >> 6; }
+  constexpr ZoneId zone() const { return static_cast<ZoneId>(zone_index()); }
   constexpr Owner owner() const { return static_cast<Owner>(value_ & 63); }
 
  private:

@@ -1,11 +1,12 @@
 // Page words: everything that the kernel knows about a frame, in four bytes.
 //
-//   31    28 27   24 23       16 15              0
-//   | type  | order | zone, own |  references    |     Block: an allocated block; its first page says it all
-//   | type  |               reason               |     Reserved: taken at boot, for ever
+//   31    28 27   24 23                8 7        0
+//   | type  | order |    references     | ledger row |   Block: an allocated block; its first page says it all
+//   | type  | order |                                |   Cached: first page of a block in a CPU's stack
+//   | type  |                 reason                 |   Reserved: taken at boot, for ever
 //
 //   Free      in the buddy allocator, or behind the first page of a block
-//   Cached    in a per-CPU stack: free, but the buddy does not know it
+//   Cached    in a CPU's stack: free, but the buddy does not know it
 //   Block     first page of an allocated block
 //   Reserved  RAM that never reached a zone: kernel image, page words, ...
 //   Hole      no RAM at all
@@ -27,7 +28,7 @@
 namespace paean {
 
 /// Who holds an allocated block: the rows of the ledger.
-enum class Owner : u8 {
+enum class Owner : u32 {
   Kernel,        // not said
   User,          // programs' memory
   PageTables,
@@ -47,27 +48,29 @@ enum class PageType : u8 { Free, Cached, Block, Reserved, Hole };
 class Page {
  public:
   static constexpr u32 kMaxReferences = 0xffff;  // the count stays there: such a page is never freed again
+  static constexpr u32 kRowMask = 0xff, kOneReference = 0x100, kReferenceMask = kMaxReferences * kOneReference;
 
   constexpr Page() = default;
   Page(const Page&) = delete;
   Page& operator=(const Page&) = delete;
 
-  /// `row` is a LedgerRow: zone and owner in eight bits.
-  static constexpr u32 make_block(Order order, u32 row) {
-    return (u32{std::to_underlying(PageType::Block)} << 28) | (order.value() << 24) | (row << 16) | 1;
-  }
   static constexpr u32 make_simple(PageType type, u32 detail = 0) {
     return (u32{std::to_underlying(type)} << 28) | detail;
   }
+  /// `row` is a LedgerRow: zone and owner in eight bits.
+  static constexpr u32 make_block(Order order, u32 row) {
+    return (u32{std::to_underlying(PageType::Block)} << 28) | (order.value() << 24) | kOneReference | row;
+  }
+  static constexpr u32 make_cached(Order order) { return make_simple(PageType::Cached, order.value() << 24); }
 
   u32 word() const { return __atomic_load_n(&word_, __ATOMIC_RELAXED); }
   void set_word(u32 word) { __atomic_store_n(&word_, word, __ATOMIC_RELAXED); }
 
   PageType type() const { return static_cast<PageType>(word() >> 28); }
   Order order() const { return Order{(word() >> 24) & 15}; }
-  u32 ledger_row() const { return (word() >> 16) & 255; }
-  Owner owner() const { return static_cast<Owner>((word() >> 16) & 63); }
-  u32 references() const { return word() & kMaxReferences; }
+  u32 ledger_row() const { return word() & kRowMask; }
+  Owner owner() const { return static_cast<Owner>(word() & 63); }
+  u32 references() const { return (word() & kReferenceMask) / kOneReference; }
   /// Of a Reserved frame.
   u32 detail() const { return word() & 0x0fffffff; }
 

@@ -12,7 +12,7 @@
 #pragma once
 
 #include "lib/result.hpp"
-#include "mm/zone.hpp"
+#include "mm/ledger.hpp"
 
 namespace paean {
 
@@ -38,7 +38,7 @@ class AllocFlags {
     else if ((both & kDma32Bit) != 0) zone = static_cast<u32>(ZoneId::Dma32);
     return AllocFlags{both | zone};
   }
-  constexpr bool has(AllocFlags modifier) const { return (bits_ & modifier.bits_ & ~kZoneMask) != 0; }
+  constexpr bool has(AllocFlags modifier) const { return (bits_ & (modifier.bits_ & ~kZoneMask)) != 0; }
   /// The highest zone that will do.
   constexpr ZoneId zone() const { return static_cast<ZoneId>(zone_bits()); }
 
@@ -63,8 +63,11 @@ inline constexpr AllocFlags AllocFlags::VFallback{1u << 9};
 
 /// 2^order contiguous pages, as their first page, with one reference.
 [[nodiscard]] Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner = Owner::Kernel);
+[[nodiscard]] Result<Page*> take_page(AllocFlags flags, LedgerRow row);          // the parts of alloc_page:
+[[nodiscard]] Result<Page*> take_cleared_page(AllocFlags flags, LedgerRow row);  // inlined, its choices cost nothing
 [[nodiscard]] inline Result<Page*> alloc_page(AllocFlags flags, Owner owner = Owner::Kernel) {
-  return alloc_pages(flags, Order{0}, owner);
+  const LedgerRow row{flags.zone(), owner};
+  return flags.has(AllocFlags::Zero) ? take_cleared_page(flags, row) : take_page(flags, row);
 }
 
 /// One given frame, if it is free: for tests that must write to the last page of memory, and for people at the console.
@@ -73,7 +76,7 @@ inline constexpr AllocFlags AllocFlags::VFallback{1u << 9};
 
 /// Gives a block back; `order` must be the one it was allocated with, and nobody else may hold a reference.
 void free_pages(Page* page, Order order);
-inline void free_page(Page* page) { free_pages(page, Order{0}); }
+void free_page(Page* page);
 
 /// Drops a reference and frees the block with the last one.
 void put_page(Page* page);
@@ -86,16 +89,11 @@ void free_pages_at(VirtAddr address, Order order);
 /// Why free_pages() would panic; nullptr if the free is legal. For commands, which must not crash on a typed number.
 const char* free_complaint(const Page* page, Order order);
 
-/// Gives this CPU's stacks back to the buddies, so that counts are exact and blocks can merge.
+/// Gives this CPU's stacks back to the buddies, so that blocks can merge. Does nothing in an interrupt that came while
+/// the stacks were being used.
 void drain_local_pages();
 
-/// How often each thing happened since boot, all CPUs.
-struct AllocEvents {
-  u32 allocated[kZoneCount];  // blocks, any order, by zone that served
-  u32 freed;                  // blocks
-  u32 refills, drains;        // batches between stack and buddy
-  u32 failures;
-};
-AllocEvents alloc_events();
+/// Requests that could not be met since boot.
+u32 allocation_failures();
 
 }  // namespace paean

@@ -31,15 +31,6 @@ inline constexpr std::array kAllZones{ZoneId::Dma, ZoneId::Normal, ZoneId::Dma32
 std::string_view name(ZoneId id);
 constexpr bool is_low(ZoneId id) { return id <= ZoneId::Normal; }
 
-/// Order-0 frames that one CPU keeps of one zone. Filled and drained in batches, last in first out.
-struct PageStack {
-  static constexpr u32 kCapacity = 192;
-  static constexpr u32 kBatch = 64;  // one lock for 64 pages; two order-5 blocks
-
-  u32 count = 0;
-  u32 frames[kCapacity]{};
-};
-
 struct Zone {
   ZoneId id{};
   Pfn base{};           // frame of the buddy's index 0: `start` aligned down to a largest block
@@ -63,7 +54,7 @@ ZoneId zone_of(Pfn pfn);
 
 /// Free pages: the buddy's and those in every CPU's stack.
 PageCount free_pages_in(ZoneId id);
-/// Pages in this CPU's stack.
+/// Pages in a CPU's stacks.
 PageCount stacked_pages(ZoneId id, u32 cpu);
 /// Free blocks by order, a consistent snapshot.
 std::array<u32, kOrderCount> free_blocks_in(ZoneId id);

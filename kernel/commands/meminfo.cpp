@@ -5,6 +5,7 @@
 #include "mm/boot_memory.hpp"
 #include "mm/ledger.hpp"
 #include "mm/page_alloc.hpp"
+#include "mm/page_stacks.hpp"
 
 namespace paean {
 
@@ -82,7 +83,7 @@ void print_zone(const Zone& z, Sink& out) {
   format_to(out, "  pagesets\n");
   for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
     format_to(out, "    cpu: {}\n              count: {}\n              high:  {}\n              batch: {}\n", cpu,
-              stacked_pages(z.id, cpu), PageStack::kCapacity, PageStack::kBatch);
+              stacked_pages(z.id, cpu), ZoneStacks::Singles::kCapacity, ZoneStacks::kSinglesBatch);
   }
   format_to(out, "  start_pfn:           {}\n", (z.start - Pfn{0}).count());
 }
@@ -138,12 +139,10 @@ CommandStatus show_pagetypeinfo(Args& args, Sink& out) {
 
 CommandStatus show_vmstat(Args& args, Sink& out) {
   if (!args.end()) return CommandStatus::Usage;
-  static constexpr std::string_view kNames[] = {"dma", "normal", "dma32", "high"};
-  const AllocEvents events = alloc_events();
+  const StackEvents events = stack_events();
   format_to(out, "nr_free_pages {}\n", low_totals().free + high_totals().free);
-  for (u32 i = 0; i < kZoneCount; ++i) format_to(out, "pgalloc_{} {}\n", kNames[i], events.allocated[i]);
-  format_to(out, "pgfree {}\npcp_refill {}\npcp_drain {}\npgalloc_failed {}\n", events.freed, events.refills,
-            events.drains, events.failures);
+  format_to(out, "pcp_refill {}\npcp_drain {}\npgalloc_failed {}\n", events.fills, events.drains,
+            allocation_failures());
   return CommandStatus::Ok;
 }
 

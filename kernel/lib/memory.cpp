@@ -38,6 +38,14 @@ int memcmp(const void* left, const void* right, size_t count) {
   return 0;
 }
 
+void* memchr(const void* bytes, int value, size_t count) {
+  const auto* at = static_cast<const unsigned char*>(bytes);
+  for (size_t i = 0; i < count; ++i) {
+    if (at[i] == static_cast<unsigned char>(value)) return const_cast<unsigned char*>(at + i);
+  }
+  return nullptr;
+}
+
 size_t strlen(const char* text) {
   size_t length = 0;
   while (text[length] != '\0') ++length;

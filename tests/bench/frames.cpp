@@ -18,23 +18,37 @@ bool needs_highmem(BenchContext& bench) {
   return false;
 }
 
-void pair(BenchContext& bench, AllocFlags flags, Order order) {
+/// Flags and order are template arguments, as they are constants wherever pages are allocated.
+template <typename Flags>
+void pair(BenchContext& bench, Flags flags, Order order) {
   bench.run([=] {
-    const Result<Page*> page = alloc_pages(flags, order, Owner::Test);
+    const Result<Page*> page = alloc_pages(flags(), order, Owner::Test);
     keep(*page);
     free_pages(*page, order);
   });
 }
 
+template <typename Flags>
+void single(BenchContext& bench, Flags flags) {
+  bench.run([=] {
+    const Result<Page*> page = alloc_page(flags(), Owner::Test);
+    keep(*page);
+    free_page(*page);
+  });
+}
+
+constexpr auto kHigh = [] { return AllocFlags::HighUser; };
+constexpr auto kLow = [] { return AllocFlags::Kernel; };
+
 }  // namespace
 
 KBENCH(alloc_free_high, "one high page, allocate and free") {
-  if (needs_highmem(bench)) pair(bench, AllocFlags::HighUser, Order{0});
+  if (needs_highmem(bench)) single(bench, kHigh);
 }
-KBENCH(alloc_free_low, "one low page, allocate and free") { pair(bench, AllocFlags::Kernel, Order{0}); }
-KBENCH(alloc_free_order3, "8 low pages, allocate and free") { pair(bench, AllocFlags::Kernel, Order{3}); }
+KBENCH(alloc_free_low, "one low page, allocate and free") { single(bench, kLow); }
+KBENCH(alloc_free_order3, "8 low pages, allocate and free") { pair(bench, kLow, Order{3}); }
 KBENCH(alloc_free_order9, "2 MiB of high pages, allocate and free") {
-  if (needs_highmem(bench)) pair(bench, AllocFlags::HighUser, Order{9});
+  if (needs_highmem(bench)) pair(bench, kHigh, Order{9});
 }
 
 KBENCH(alloc_batch_2048, "2048 high pages one by one, then free them all", .iterations = 20) {

@@ -28,6 +28,15 @@ extern char __image_start[], __image_end[];
 extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[], __data_end[];
 }
 
+/// Where `what` begins in `text`; its size if nowhere. (std::string_view::find needs memchr, which the kernel has not.)
+inline usize position_of(std::string_view what, std::string_view text) {
+  for (usize at = 0; at + what.size() <= text.size(); ++at) {
+    if (std::string_view{text.data() + at, what.size()} == what) return at;
+  }
+  return text.size();
+}
+inline bool contains(std::string_view text, std::string_view what) { return position_of(what, text) != text.size(); }
+
 /// Bounds of a part of the kernel image.
 struct ImagePart {
   VirtAddr start, end;
@@ -43,7 +52,7 @@ inline VirtAddr direct_alias(VirtAddr image) { return direct_map.page_offset + (
 /// Blocks that a test holds, in one lowmem block of its own; freed with it.
 class HeldBlocks {
  public:
-  static constexpr Order kMemory{7};  // 512 KiB: 65536 entries, which all of 256 GB is in blocks of order 10
+  static constexpr Order kMemory{8};  // 1 MiB: 131072 entries, twice what 256 GB is in blocks of order 10
 
   HeldBlocks() : memory_(alloc_pages(AllocFlags::Kernel, kMemory, Owner::Test)) {}
   ~HeldBlocks() {

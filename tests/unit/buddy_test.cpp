@@ -7,6 +7,17 @@ namespace paean {
 
 namespace {
 
+/// Single pages, run by run, until enough or nothing is left.
+u32 take_pages(Buddy& buddy, u32 want, u32* out) {
+  u32 got = 0;
+  while (got < want) {
+    const Buddy::Run run = buddy.allocate_run(want - got);
+    if (run.count == 0) break;
+    for (u32 i = 0; i < run.count; ++i) out[got++] = run.first + i;
+  }
+  return got;
+}
+
 constexpr u32 kPages = 8192;  // eight largest blocks
 
 /// A buddy whose maps lie in pages of the live allocator, and a byte for each page: what the model thinks.
@@ -113,12 +124,12 @@ KTEST(buddy, single_pages_in_a_batch_come_lowest_first) {
   p.buddy.free_range(10, 30);
   p.buddy.free_range(2000, 100);
   u32 got[64];
-  EXPECT_EQ(p.buddy.allocate_pages(64, got), 64);
+  EXPECT_EQ(take_pages(p.buddy, 64, got), 64);
   for (u32 i = 0; i < 64; ++i) EXPECT(!p.buddy.is_free(got[i]));
   EXPECT_EQ(p.buddy.free_pages(), 130 - 64);
   EXPECT(p.buddy.check());
   u32 more[100];
-  EXPECT_EQ(p.buddy.allocate_pages(100, more), 66);
+  EXPECT_EQ(take_pages(p.buddy, 100, more), 66);
   EXPECT_EQ(p.buddy.free_pages(), 0);
   for (const u32 page : got) p.buddy.free(page, Order{0});
   for (u32 i = 0; i < 66; ++i) p.buddy.free(more[i], Order{0});

@@ -1,0 +1,109 @@
+#include "mm/page_stacks.hpp"
+
+namespace paean {
+
+using arch::IrqsOff;
+
+PER_CPU(CpuStacks, page_stacks);
+PER_CPU(u32, page_stacks_busy){0u};
+
+namespace {
+
+PER_CPU(StackEvents, events);
+
+ZoneStacks& stacks_of(const Zone& zone) { return page_stacks.local().zone[std::to_underlying(zone.id)]; }
+
+/// Moves what is left of a stack to its bottom.
+template <typename Stack>
+void drop_oldest(Stack& stack, u32 blocks) {
+  stack.count -= blocks;
+  for (u32 i = 0; i < stack.count; ++i) stack.blocks[i] = stack.blocks[i + blocks];
+}
+
+}  // namespace
+
+bool fill_singles(Zone& zone, IrqsOff) {
+  ZoneStacks::Singles& stack = stacks_of(zone).singles;
+  Page* const base = pfn_to_page(zone.base);
+  Page** const end = stack.blocks + ZoneStacks::kSinglesBatch;
+  Page** slot = end;
+  {
+    const SpinGuard<NoIrq> guard{zone.lock};
+    while (slot != stack.blocks) {
+      const Buddy::Run run = zone.buddy.allocate_run(static_cast<u32>(slot - stack.blocks));
+      if (run.count == 0) break;
+      Page* page = base + run.first;
+      Page** const stop = slot - run.count;
+      while (slot != stop) {  // downwards, so that pops come in rising address order
+        page->set_word(Page::make_cached(Order{0}));
+        *--slot = page++;
+      }
+    }
+  }
+  stack.count = static_cast<u32>(end - slot);
+  if (slot != stack.blocks) {  // the zone ran dry
+    for (u32 i = 0; i < stack.count; ++i) stack.blocks[i] = slot[i];
+  }
+  ++events.local().fills;
+  return stack.count != 0;
+}
+
+bool fill_small(Zone& zone, Order order, IrqsOff) {
+  ZoneStacks::Small& stack = stacks_of(zone).small[ZoneStacks::small_index(order)];
+  const SpinGuard<NoIrq> guard{zone.lock};
+  const u32 batch = ZoneStacks::small_batch(order);
+  while (stack.count < batch) {
+    const u32 index = zone.buddy.allocate(order);
+    if (index == Buddy::kNone) break;
+    Page* page = pfn_to_page(zone.frame_at(index));
+    page->set_word(Page::make_cached(order));
+    stack.blocks[stack.count++] = page;
+  }
+  ++events.local().fills;
+  return stack.count != 0;
+}
+
+void drain_singles(Zone& zone, u32 blocks, IrqsOff) {
+  ZoneStacks::Singles& stack = stacks_of(zone).singles;
+  Page* const base = pfn_to_page(zone.base);
+  {
+    const SpinGuard<NoIrq> guard{zone.lock};
+    // Runs of neighbours, rising or falling, go as one range, which merges once instead of once for each page.
+    Page** const stop = stack.blocks + blocks;
+    for (Page** slot = stack.blocks; slot != stop;) {
+      Page* first = *slot++;
+      Page* last = first;
+      first->set_word(0);
+      for (; slot != stop && *slot == last + 1; ++slot) (++last)->set_word(0);
+      for (; slot != stop && *slot == first - 1; ++slot) (--first)->set_word(0);
+      zone.buddy.free_range(static_cast<u32>(first - base), static_cast<u32>(last - first) + 1);
+    }
+  }
+  drop_oldest(stack, blocks);
+  ++events.local().drains;
+}
+
+void drain_small(Zone& zone, Order order, u32 blocks, IrqsOff) {
+  ZoneStacks::Small& stack = stacks_of(zone).small[ZoneStacks::small_index(order)];
+  Page* const base = pfn_to_page(zone.base);
+  {
+    const SpinGuard<NoIrq> guard{zone.lock};
+    for (u32 i = 0; i < blocks; ++i) {
+      stack.blocks[i]->set_word(0);
+      zone.buddy.free(static_cast<u32>(stack.blocks[i] - base), order);
+    }
+  }
+  drop_oldest(stack, blocks);
+  ++events.local().drains;
+}
+
+StackEvents stack_events() {
+  StackEvents sum{};
+  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
+    sum.fills += events.on(cpu).fills;
+    sum.drains += events.on(cpu).drains;
+  }
+  return sum;
+}
+
+}  // namespace paean
