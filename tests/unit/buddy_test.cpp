@@ -23,8 +23,9 @@ constexpr u32 kPages = 8192;  // eight largest blocks
 /// A buddy whose maps lie in pages of the live allocator, and a byte for each page: what the model thinks.
 class PrivateBuddy {
  public:
-  PrivateBuddy() : maps_(__get_free_pages(AllocFlags::Kernel | AllocFlags::Zero, kOrder, Owner::Test)),
-                   model_(__get_free_pages(AllocFlags::Kernel | AllocFlags::Zero, kOrder, Owner::Test)) {
+  PrivateBuddy()
+      : maps_(__get_free_pages(AllocFlags::Kernel | AllocFlags::Zero, kOrder, Owner::Test)),
+        model_(__get_free_pages(AllocFlags::Kernel | AllocFlags::Zero, kOrder, Owner::Test)) {
     static_assert(Buddy::words_needed(kPages) * 4 <= (kPageSize << 1) && kPages <= (kPageSize << 1));
     if (valid()) buddy.init({pointer_to<u32>(*maps_), Buddy::words_needed(kPages)}, kPages);
   }

@@ -1,8 +1,8 @@
 // Temporary windows: the right contents at every depth, nothing beyond a window, nothing left after it.
+#include "arch/fixmap.hpp"
 #include "access.hpp"
 #include "arch/address_space.hpp"
 #include "arch/cpu.hpp"
-#include "arch/fixmap.hpp"
 #include "arch/traps.hpp"
 #include "mm/highmem.hpp"
 

@@ -55,7 +55,8 @@ KTEST(limits, high_requests_fall_back_downwards) {
     const ZoneId from = zone_of(page_to_pfn(*page));
     if (served[index_of(from)]++ == 0) {
       for (u32 above = index_of(from) + 1; above < kZoneCount; ++above) {
-        EXPECT(zone(static_cast<ZoneId>(above)).empty() || !could_serve(static_cast<ZoneId>(above), ZoneId::HighMem, kBlock));
+        EXPECT(zone(static_cast<ZoneId>(above)).empty() ||
+               !could_serve(static_cast<ZoneId>(above), ZoneId::HighMem, kBlock));
       }
     }
   }
@@ -69,7 +70,8 @@ KTEST(limits, limited_requests_never_leave_their_zones) {
     HeldBlocks held;
     REQUIRE(held.valid());
     u32 above[kZoneCount]{};
-    for (u32 i = index_of(flags.zone()) + 1; i < kZoneCount; ++i) above[i] = free_pages_in(static_cast<ZoneId>(i)).count();
+    for (u32 i = index_of(flags.zone()) + 1; i < kZoneCount; ++i)
+      above[i] = free_pages_in(static_cast<ZoneId>(i)).count();
     if (!take_everything(flags, held)) SKIP("more memory than this test can hold");
     u32 strays = 0;
     for (u32 i = 0; i < held.count(); ++i) strays += zone_of(page_to_pfn(held[i].page)) <= flags.zone() ? 0 : 1;
@@ -128,7 +130,8 @@ KTEST(limits, out_of_memory_is_a_result_for_every_order) {
   if (!take_everything(AllocFlags::Atomic, held)) SKIP("more memory than this test can hold");
   const u32 failures = allocation_failures();
   u32 tries = 0;
-  for (const AllocFlags flags : {AllocFlags::Kernel, AllocFlags::HighUser, AllocFlags::Dma, AllocFlags::HighUser | AllocFlags::Zero}) {
+  for (const AllocFlags flags :
+       {AllocFlags::Kernel, AllocFlags::HighUser, AllocFlags::Dma, AllocFlags::HighUser | AllocFlags::Zero}) {
     for (u32 order = 0; order < kOrderCount; ++order) {
       const Result<Page*> page = alloc_pages(flags | AllocFlags::NoWarn, Order{order}, Owner::Test);
       if (page && flags.zone() == ZoneId::Dma) {
@@ -164,8 +167,8 @@ KTEST(limits, memory_comes_back_in_the_largest_blocks) {
 }
 
 KTEST(limits, random_requests_keep_the_ledger_exact, .flags = TestFlag::Slow) {
-  constexpr AllocFlags kFlags[] = {AllocFlags::Kernel, AllocFlags::Atomic, AllocFlags::User,
-                                   AllocFlags::HighUser, AllocFlags::Dma, AllocFlags::Dma32};
+  constexpr AllocFlags kFlags[] = {AllocFlags::Kernel,   AllocFlags::Atomic, AllocFlags::User,
+                                   AllocFlags::HighUser, AllocFlags::Dma,    AllocFlags::Dma32};
   constexpr u32 kMostHeld = 2000;
   HeldBlocks held;
   REQUIRE(held.valid());
@@ -176,7 +179,8 @@ KTEST(limits, random_requests_keep_the_ledger_exact, .flags = TestFlag::Slow) {
     } else {
       const Order order{test.random_below(test.random_below(7) + 1)};
       const auto owner = static_cast<Owner>(test.random_below(kOwnerCount));
-      const Result<Page*> page = alloc_pages(kFlags[test.random_below(std::size(kFlags))] | AllocFlags::NoWarn, order, owner);
+      const Result<Page*> page =
+          alloc_pages(kFlags[test.random_below(std::size(kFlags))] | AllocFlags::NoWarn, order, owner);
       if (page) held.add(*page, order);
     }
     if (test.random_below(100) != 0) continue;

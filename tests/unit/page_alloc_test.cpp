@@ -45,9 +45,7 @@ void fill(Page* page, u32 word) {
 /// Why a request failed; Corrupt if it did not.
 Error failure(const Result<Page*>& result) { return result ? Error::Corrupt : result.error(); }
 
-bool says(const char* complaint, std::string_view what) {
-  return complaint != nullptr && contains(complaint, what);
-}
+bool says(const char* complaint, std::string_view what) { return complaint != nullptr && contains(complaint, what); }
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // Page-table entries are 64 bits in everything that is done to them.
+#include "access.hpp"
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
-#include "access.hpp"
 
 namespace paean {
 
@@ -11,7 +11,8 @@ using namespace arch::pte_bits;
 using arch::PteValue;
 
 constexpr u32 kFrames[] = {0xfffff, 0x100000, 0x100001, 0xffffff, 0x1000000, 0x1000001, 1u << 28};
-constexpr u64 kLowFlags[] = {kPresent, kWritable, kUser, kWriteThrough, kCacheDisable, kAccessed, kDirty, kLarge, kGlobal};
+constexpr u64 kLowFlags[] = {kPresent,  kWritable, kUser,  kWriteThrough, kCacheDisable,
+                             kAccessed, kDirty,    kLarge, kGlobal};
 
 u32 high_half(PteValue value) { return static_cast<u32>(bits(value) >> 32); }
 

@@ -1,10 +1,10 @@
 // What the CPU refuses, and with which error code. Under TCG a reserved bit reports P=0, on hardware P=1; nothing here
 // depends on it.
+#include "arch/traps.hpp"
 #include "access.hpp"
 #include "arch/address_space.hpp"
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
-#include "arch/traps.hpp"
 
 namespace paean {
 
@@ -47,7 +47,8 @@ KTEST(traps, probe_writes_what_may_be_written) {
 }
 
 KTEST(traps, unmapped_reads_and_writes_are_not_present) {
-  for (const VirtAddr va : {VirtAddr{0}, VirtAddr{4096}, VirtAddr{0x40000000}, VirtAddr{0xfffff000}, VirtAddr{0xfffffffc}}) {
+  for (const VirtAddr va :
+       {VirtAddr{0}, VirtAddr{4096}, VirtAddr{0x40000000}, VirtAddr{0xfffff000}, VirtAddr{0xfffffffc}}) {
     EXPECT(!arch::probe_read(va));
     EXPECT_EQ(arch::last_probe_error(), 0u);
     EXPECT(!arch::probe_write(va, 1));
