@@ -84,10 +84,11 @@ Page* take_through_stack(Zone& z, Order order, Owner owner, ZoneId highest, Irqs
     if (stacks.singles.count != 0) return pop(stacks.singles);
     return plenty(ZoneStacks::kSinglesBatch) && fill_singles(z, off) ? pop(stacks.singles) : nullptr;
   }
-  if ((kStackedOrders >> order.value() & 1) == 0) return nullptr;
-  ZoneStacks::Small& stack = stacks.small[ZoneStacks::small_index(order)];
+  const u32 index = small_stack_of(order);
+  if (index == kNoStack) return nullptr;
+  ZoneStacks::Small& stack = stacks.small[index];
   if (stack.count != 0) return pop(stack);
-  return plenty(ZoneStacks::small_batch(order) << order.value()) && fill_small(z, order, off) ? pop(stack) : nullptr;
+  return plenty(u32{kSmallStackBatch[index]} << order.value()) && fill_small(z, order, off) ? pop(stack) : nullptr;
 }
 
 Page* take_from_zones(AllocFlags flags, Order order, Owner owner, Effort effort, IrqsOff off) {
@@ -181,12 +182,11 @@ Result<Page*> take_cleared_page(AllocFlags flags, LedgerRow row) {
   return page;
 }
 
-Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner) {
-  if (order == Order{0}) return alloc_page(flags, owner);
-  const bool stacked = (kStackedOrders >> (order.value() & 31) & 1) != 0;
-  if (!stacked || flags.has(AllocFlags::Zero) || !claim_stacks()) return allocate_slowly(flags, order, owner);
+Result<Page*> take_block(AllocFlags flags, Order order, Owner owner) {
+  const u32 index = small_stack_of(order);
+  if (index == kNoStack || flags.has(AllocFlags::Zero) || !claim_stacks()) return allocate_slowly(flags, order, owner);
   const LedgerRow row{flags.zone(), owner};
-  Page* page = pop(once(stacks_for(std::to_underlying(flags.zone())).small[ZoneStacks::small_index(order)]));
+  Page* page = pop(once(stacks_for(row.zone_index()).small[index]));
   if (page == nullptr) [[unlikely]] {
     release_stacks();
     return allocate_slowly(flags, order, owner);
@@ -224,16 +224,14 @@ void free_page(Page* page) {
   release_stacks();
 }
 
-void free_pages(Page* page, Order order) {
-  if (order == Order{0}) return free_page(page);
+void free_block(Page* page, Order order) {
   const u32 row = page->word() - free_pattern(order);
   if (row > Page::kRowMask) [[unlikely]] return bad_free(page, order);
-  const bool stacked = (kStackedOrders >> (order.value() & 31) & 1) != 0;
-  if (!stacked || !claim_stacks()) return free_slowly(page, order);
-  ZoneStacks::Small* stack =
-      once(stacks_for(LedgerRow{row}.zone_index()).small[ZoneStacks::small_index(order)]);
+  const u32 index = small_stack_of(order);
+  if (index == kNoStack || !claim_stacks()) return free_slowly(page, order);
+  ZoneStacks::Small* stack = once(stacks_for(LedgerRow{row}.zone_index()).small[index]);
   const u32 count = stack->count;
-  if (count == ZoneStacks::small_limit(order)) [[unlikely]] {
+  if (count == kSmallStackLimit[index]) [[unlikely]] {
     release_stacks();
     return free_slowly(page, order);
   }
@@ -293,7 +291,7 @@ void drain_local_pages() {
     if (stacks.singles.count != 0) drain_singles(zone(id), stacks.singles.count, off.token());
     for (u32 i = 0; i < kSmallStacks; ++i) {
       if (stacks.small[i].count == 0) continue;
-      drain_small(zone(id), ZoneStacks::order_of_small(i), stacks.small[i].count, off.token());
+      drain_small(zone(id), Order{kSmallStackOrder[i]}, stacks.small[i].count, off.token());
     }
   }
 }

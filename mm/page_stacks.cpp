@@ -24,34 +24,33 @@ void drop_oldest(Stack& stack, u32 blocks) {
 
 bool fill_singles(Zone& zone, IrqsOff) {
   ZoneStacks::Singles& stack = stacks_of(zone).singles;
+  constexpr u32 kBatch = ZoneStacks::kSinglesBatch;
   Page* const base = pfn_to_page(zone.base);
-  Page** const end = stack.blocks + ZoneStacks::kSinglesBatch;
-  Page** slot = end;
+  u32 got = 0;
   {
     const SpinGuard<NoIrq> guard{zone.lock};
-    while (slot != stack.blocks) {
-      const Buddy::Run run = zone.buddy.allocate_run(static_cast<u32>(slot - stack.blocks));
+    // No block is split just for the rest of a batch: its pieces would be the next batch's odd ends, for ever.
+    while (got == 0 || (got < kBatch && (got < kBatch / 2 || zone.buddy.smallest_block() <= kBatch - got))) {
+      const Buddy::Run run = zone.buddy.allocate_run(kBatch - got);
       if (run.count == 0) break;
       Page* page = base + run.first;
-      Page** const stop = slot - run.count;
-      while (slot != stop) {  // downwards, so that pops come in rising address order
+      Page** const first_slot = stack.blocks + got;
+      for (Page** slot = first_slot + run.count; slot != first_slot;) {  // so that pops come in rising address order
         page->set_word(Page::make_cached(Order{0}));
         *--slot = page++;
       }
+      got += run.count;
     }
   }
-  stack.count = static_cast<u32>(end - slot);
-  if (slot != stack.blocks) {  // the zone ran dry
-    for (u32 i = 0; i < stack.count; ++i) stack.blocks[i] = slot[i];
-  }
+  stack.count = got;
   ++events.local().fills;
-  return stack.count != 0;
+  return got != 0;
 }
 
 bool fill_small(Zone& zone, Order order, IrqsOff) {
-  ZoneStacks::Small& stack = stacks_of(zone).small[ZoneStacks::small_index(order)];
+  ZoneStacks::Small& stack = stacks_of(zone).small[small_stack_of(order)];
+  const u32 batch = kSmallStackBatch[small_stack_of(order)];
   const SpinGuard<NoIrq> guard{zone.lock};
-  const u32 batch = ZoneStacks::small_batch(order);
   while (stack.count < batch) {
     const u32 index = zone.buddy.allocate(order);
     if (index == Buddy::kNone) break;
@@ -84,7 +83,7 @@ void drain_singles(Zone& zone, u32 blocks, IrqsOff) {
 }
 
 void drain_small(Zone& zone, Order order, u32 blocks, IrqsOff) {
-  ZoneStacks::Small& stack = stacks_of(zone).small[ZoneStacks::small_index(order)];
+  ZoneStacks::Small& stack = stacks_of(zone).small[small_stack_of(order)];
   Page* const base = pfn_to_page(zone.base);
   {
     const SpinGuard<NoIrq> guard{zone.lock};

@@ -42,7 +42,7 @@ ZoneId zone_of(Pfn pfn) {
 PageCount stacked_pages(ZoneId id, u32 cpu) {
   const ZoneStacks& stacks = page_stacks.on(cpu).zone[std::to_underlying(id)];
   u32 pages = stacks.singles.count;
-  for (u32 i = 0; i < kSmallStacks; ++i) pages += stacks.small[i].count << ZoneStacks::order_of_small(i).value();
+  for (u32 i = 0; i < kSmallStacks; ++i) pages += stacks.small[i].count << kSmallStackOrder[i];
   return PageCount{pages};
 }
 

@@ -62,6 +62,8 @@ class Buddy {
   u32 pages() const { return pages_; }
   u32 free_pages() const { return free_pages_; }
   u32 free_blocks(Order order) const { return blocks_[order.value()]; }
+  /// Pages in the smallest free block; more than there can be if nothing is free.
+  u32 smallest_block() const { return nonempty_ == 0 ? ~0u : nonempty_ & -nonempty_; }
   /// Orders at which there is a free block, a bit each.
   u32 nonempty_orders() const { return nonempty_; }
 

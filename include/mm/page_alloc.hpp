@@ -61,13 +61,18 @@ inline constexpr AllocFlags AllocFlags::Zero{1u << 7};
 inline constexpr AllocFlags AllocFlags::NoWarn{1u << 8};
 inline constexpr AllocFlags AllocFlags::VFallback{1u << 9};
 
-/// 2^order contiguous pages, as their first page, with one reference.
-[[nodiscard]] Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner = Owner::Kernel);
-[[nodiscard]] Result<Page*> take_page(AllocFlags flags, LedgerRow row);          // the parts of alloc_page:
-[[nodiscard]] Result<Page*> take_cleared_page(AllocFlags flags, LedgerRow row);  // inlined, its choices cost nothing
+/// One page, with one reference. The choices are inlined and cost nothing where flags and owner are constants.
+[[nodiscard]] Result<Page*> take_page(AllocFlags flags, LedgerRow row);
+[[nodiscard]] Result<Page*> take_cleared_page(AllocFlags flags, LedgerRow row);
 [[nodiscard]] inline Result<Page*> alloc_page(AllocFlags flags, Owner owner = Owner::Kernel) {
   const LedgerRow row{flags.zone(), owner};
   return flags.has(AllocFlags::Zero) ? take_cleared_page(flags, row) : take_page(flags, row);
+}
+
+/// 2^order contiguous pages, as their first page, with one reference.
+[[nodiscard]] Result<Page*> take_block(AllocFlags flags, Order order, Owner owner);
+[[nodiscard]] inline Result<Page*> alloc_pages(AllocFlags flags, Order order, Owner owner = Owner::Kernel) {
+  return order == Order{0} ? alloc_page(flags, owner) : take_block(flags, order, owner);
 }
 
 /// One given frame, if it is free: for tests that must write to the last page of memory, and for people at the console.
@@ -75,8 +80,9 @@ inline constexpr AllocFlags AllocFlags::VFallback{1u << 9};
 [[nodiscard]] Result<Page*> alloc_page_at(Pfn pfn, Owner owner = Owner::Kernel);
 
 /// Gives a block back; `order` must be the one it was allocated with, and nobody else may hold a reference.
-void free_pages(Page* page, Order order);
 void free_page(Page* page);
+void free_block(Page* page, Order order);
+inline void free_pages(Page* page, Order order) { order == Order{0} ? free_page(page) : free_block(page, order); }
 
 /// Drops a reference and frees the block with the last one.
 void put_page(Page* page);

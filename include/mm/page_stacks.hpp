@@ -16,9 +16,17 @@
 
 namespace paean {
 
-/// Orders that have a stack, besides 0, a bit each.
-inline constexpr u32 kStackedOrders = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 9;
+/// Which of a zone's small stacks an order has; kNoStack for most. Order 0 has its own.
 inline constexpr u32 kSmallStacks = 4;
+inline constexpr u8 kNoStack = 0xff;
+inline constexpr u8 kSmallStackOf[16] = {kNoStack, 0,        1,        2,        kNoStack, kNoStack, kNoStack, kNoStack,
+                                         kNoStack, 3,        kNoStack, kNoStack, kNoStack, kNoStack, kNoStack, kNoStack};
+inline constexpr u8 kSmallStackOrder[kSmallStacks] = {1, 2, 3, 9};
+/// How many blocks a small stack is filled with, and how many it may hold.
+inline constexpr u8 kSmallStackBatch[kSmallStacks] = {8, 4, 2, 1};
+inline constexpr u8 kSmallStackLimit[kSmallStacks] = {15, 15, 15, 2};
+
+constexpr u32 small_stack_of(Order order) { return kSmallStackOf[order.value() & 15]; }
 
 template <u32 kSlots>
 struct BlockStack {
@@ -35,12 +43,6 @@ struct ZoneStacks {
 
   Singles singles;
   Small small[kSmallStacks];  // orders 1, 2, 3, 9
-
-  static constexpr u32 small_index(Order order) { return order.value() == 9 ? 3 : order.value() - 1; }
-  static constexpr Order order_of_small(u32 index) { return Order{index == 3 ? 9 : index + 1}; }
-  /// How many blocks a small stack is filled with, and how many it may hold.
-  static constexpr u32 small_batch(Order order) { return order.value() == 9 ? 1 : 16u >> order.value(); }
-  static constexpr u32 small_limit(Order order) { return order.value() == 9 ? 2 : Small::kCapacity; }
 };
 static_assert(sizeof(ZoneStacks) == 1024);
 

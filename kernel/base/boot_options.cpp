@@ -11,6 +11,13 @@ namespace {
 
 constexpr u32 kMaxBaud = 115200;
 
+/// The value may hold any bytes.
+void complain(Sink& complaints, std::string_view name, std::string_view value, std::string_view what) {
+  format_to(complaints, "cmdline: {}=", name);
+  write_escaped(complaints, value);
+  format_to(complaints, " {}\n", what);
+}
+
 /// `ttyS0` or `ttyS0,9600`; the port is COM1 in any case.
 void apply_console(const CommandLine& options, Sink& complaints) {
   const auto value = options.get("console");
@@ -18,7 +25,7 @@ void apply_console(const CommandLine& options, Sink& complaints) {
   std::string_view text = *value;
   constexpr std::string_view kPort = "ttyS0";
   if (!text.starts_with(kPort)) {
-    return format_to(complaints, "console={} is not ttyS0[,baud], using ttyS0,115200\n", text);
+    return complain(complaints, "console", text, "is not ttyS0[,baud], using ttyS0,115200");
   }
   text.remove_prefix(kPort.size());
   if (text.empty()) return;
@@ -26,7 +33,7 @@ void apply_console(const CommandLine& options, Sink& complaints) {
   text.remove_prefix(1);
   const auto baud = comma ? take_number(text) : std::nullopt;  // Linux writes 115200n8: what follows is ours anyway
   if (!baud || *baud < 50 || *baud > kMaxBaud) {
-    return format_to(complaints, "console={}: no such speed, using 115200\n", *value);
+    return complain(complaints, "console", *value, "names no speed that COM1 has, using 115200");
   }
   set_console_baud(static_cast<u32>(*baud));
 }
@@ -35,7 +42,7 @@ void apply_panic(const CommandLine& options, Sink& complaints) {
   const auto value = options.get("panic");
   if (!value || *value == "exit") return;
   const auto seconds = parse_number(*value);
-  if (!seconds) return format_to(complaints, "panic={} is not 0, a number or exit, using exit\n", *value);
+  if (!seconds) return complain(complaints, "panic", *value, "is not 0, a number or exit, using exit");
   set_panic_action(*seconds == 0 ? PanicAction::Halt : PanicAction::Reboot);
 }
 

@@ -1,5 +1,6 @@
 // meminfo, zoneinfo, buddyinfo, pagetypeinfo, vmstat: the files of Linux's /proc, field for field, so that people and
 // scripts know them. What Paean has no such thing of is 0, which is true.
+#include "arch/address_space.hpp"
 #include "arch/percpu.hpp"
 #include "kernel/console/command.hpp"
 #include "mm/boot_memory.hpp"
@@ -38,6 +39,20 @@ u64 available_kib() {
   return kib;
 }
 
+struct DirectMapSizes {
+  u64 small_kib = 0, large_kib = 0;
+};
+
+DirectMapSizes direct_map_sizes() {
+  DirectMapSizes sizes;
+  const auto add = [](const arch::MappingRun& run, void* context) {
+    auto& sum = *static_cast<DirectMapSizes*>(context);
+    (run.large ? sum.large_kib : sum.small_kib) += (u64{run.last - run.start} + 1) / kKiB;
+  };
+  arch::for_each_mapping(layout().page_offset, layout().vmalloc_start - 1, add, &sizes);
+  return sizes;
+}
+
 CommandStatus show_meminfo(Args& args, Sink& out) {
   if (!args.end()) return CommandStatus::Usage;
   const MemoryTotals low = low_totals(), high = high_totals();
@@ -69,6 +84,16 @@ CommandStatus show_meminfo(Args& args, Sink& out) {
   field(out, "VmallocUsed", owned_kib(Owner::Vmalloc));
   field(out, "VmallocChunk", 0);
   field(out, "Percpu", reserved_bytes(BootReason::PerCpu) / kKiB);
+  zero_fields(out, {"HardwareCorrupted", "AnonHugePages", "ShmemHugePages", "ShmemPmdMapped", "FileHugePages",
+                    "FilePmdMapped"});
+  for (const std::string_view name : {"HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"}) {
+    format_to(out, "{}:       0\n", name);
+  }
+  field(out, "Hugepagesize", kLargePageSize / kKiB);
+  field(out, "Hugetlb", 0);
+  const DirectMapSizes direct = direct_map_sizes();
+  field(out, "DirectMap4k", direct.small_kib);
+  field(out, "DirectMap2M", direct.large_kib);
   return CommandStatus::Ok;
 }
 
