@@ -24,7 +24,6 @@ extern PageTable image_tables[4];
 extern PageTable fixmap_tables[4];
 extern PageTable identity_table;
 extern PageDirectory identity_directory;
-extern BootInfo boot_info;
 }  // namespace paean::arch
 
 extern "C" {

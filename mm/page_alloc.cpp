@@ -1,6 +1,7 @@
 #include "mm/page_alloc.hpp"
 
 #include "lib/log.hpp"
+#include "mm/bad_free.hpp"
 #include "mm/highmem.hpp"
 #include "mm/ledger.hpp"
 #include "mm/page_stacks.hpp"
@@ -130,13 +131,6 @@ void clear_block(Page* page, Order order) {
   return page;
 }
 
-/// Not known to be noreturn: so the callers jump here, and stay leaf functions without a frame.
-[[gnu::cold, gnu::noipa]] void bad_free(Page* page, Order order) {
-  const char* complaint = free_complaint(page, order);
-  panic("bad free of frame {:#x}, order {}: {} (page word {:08x})", page_to_pfn(page), order,
-        complaint != nullptr ? complaint : "no reason found", page->word());
-}
-
 /// What the word of a legal free looks like, but for the ledger row.
 constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
 
@@ -260,27 +254,6 @@ void free_pages_at(VirtAddr address, Order order) {
   const Result<LowPfn> low = low_frame_at(address);
   if (!low || !address.is_aligned(kPageSize)) panic("bad free of address {:08x}: not a lowmem page", address);
   free_pages(pfn_to_page(low->pfn()), order);
-}
-
-const char* free_complaint(const Page* page, Order order) {
-  if (page_to_pfn(page) >= frame_limit()) return "no such frame";
-  switch (page->type()) {
-    case PageType::Hole: return "foreign: no memory there";
-    case PageType::Reserved: return "foreign: reserved at boot";
-    case PageType::Cached: return "double free: the page is free";
-    case PageType::Free: {
-      // Behind a head inside an allocated block, or free.
-      for (u32 up = 1; up < kOrderCount; ++up) {
-        const Page* head = pfn_to_page(page_to_pfn(page).align_down(Order{up}));
-        if (head->type() == PageType::Block && head->order().value() >= up) return "wrong page: inside a larger block";
-      }
-      return "double free: the page is free";
-    }
-    case PageType::Block: break;
-  }
-  if (page->order() != order) return "wrong order";
-  if (page->references() != 1) return "still referenced";
-  return nullptr;
 }
 
 void drain_local_pages() {

@@ -55,7 +55,7 @@ class CAPABILITY("spinlock") SpinLock {
   void note_released() const {}
 #endif
   u32 held_ = 0;
-  LockRank rank_;
+  [[maybe_unused]] LockRank rank_;
 };
 
 /// Ranks that this CPU holds, a bit each; only kept in debug builds.

@@ -15,13 +15,16 @@ constexpr u32 kMaxSinks = 4;
 class Ring {
  public:
   void write(std::string_view text) {
-    for (const char c : text) bytes_[(written_++) % kRingSize] = c;
+    for (const char c : text) {
+      bytes_[written_ % kRingSize] = c;
+      ++written_;
+    }
   }
   void dump(Sink& out) const {
     u32 from = written_ > kRingSize ? written_ - kRingSize : 0;
     if (from != 0) {
-      while (from < written_ && bytes_[from++ % kRingSize] != '\n') {  // a line that lost its beginning
-      }
+      while (from < written_ && bytes_[from % kRingSize] != '\n') ++from;  // a line that lost its beginning
+      ++from;
     }
     while (from < written_) {
       const u32 at = from % kRingSize;

@@ -87,7 +87,10 @@ CommandStatus show_meminfo(Args& args, Sink& out) {
   zero_fields(out, {"HardwareCorrupted", "AnonHugePages", "ShmemHugePages", "ShmemPmdMapped", "FileHugePages",
                     "FilePmdMapped"});
   for (const std::string_view name : {"HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"}) {
-    format_to(out, "{}:       0\n", name);
+    char label[20];
+    BufferSink text{label};
+    format_to(text, "{}:", name);
+    format_to(out, "{:<16}{:>8}\n", text.view(), 0);
   }
   field(out, "Hugepagesize", kLargePageSize / kKiB);
   field(out, "Hugetlb", 0);
