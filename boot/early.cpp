@@ -8,8 +8,8 @@
 // object has no weak symbol, because the linker could keep a copy of those that lies in the kernel's window.
 #include <multiboot/multiboot.h>
 
-#include "arch/boot_info.hpp"
 #include <initializer_list>
+#include "arch/boot_info.hpp"
 
 #include "arch/cpu.hpp"
 #include "arch/layout.hpp"
@@ -96,9 +96,8 @@ void open_a20() {
 
 bool has_cpuid() {
   u32 before, after;
-  asm volatile(
-      "pushfl; popl %0; movl %0, %1; xorl $0x200000, %1; pushl %1; popfl; pushfl; popl %1; pushl %0; popfl"
-      : "=&r"(before), "=&r"(after)::"cc");
+  asm volatile("pushfl; popl %0; movl %0, %1; xorl $0x200000, %1; pushl %1; popfl; pushfl; popl %1; pushl %0; popfl"
+               : "=&r"(before), "=&r"(after)::"cc");
   return ((before ^ after) & 0x200000) != 0;
 }
 
@@ -109,14 +108,14 @@ struct EarlyCpu {
 };
 
 EarlyCpu check_cpu() {
-  constexpr const char* kNoPae =
-      "Paean cannot boot: this CPU has no PAE, so it cannot reach memory above 4 GB.";
+  constexpr const char* kNoPae = "Paean cannot boot: this CPU has no PAE, so it cannot reach memory above 4 GB.";
   if (!has_cpuid()) refuse(kNoPae);
   const u32 max_leaf = cpuid(0).eax;
   if (max_leaf < 1) refuse(kNoPae);
   const CpuidResult one = cpuid(1);
   if ((one.edx & (1u << 6)) == 0) refuse(kNoPae);
-  if ((one.edx & (1u << 8)) == 0) refuse("Paean cannot boot: this CPU has no CMPXCHG8B, needed for 64-bit page-table entries.");
+  if ((one.edx & (1u << 8)) == 0)
+    refuse("Paean cannot boot: this CPU has no CMPXCHG8B, needed for 64-bit page-table entries.");
   const bool intel = cpuid(0).ebx == 0x756e6547;  // "Genu"
   const u32 family = (one.eax >> 8) & 15, model = ((one.eax >> 4) & 15) | ((one.eax >> 12) & 0xf0);
   if (intel && ((family == 6 && model >= 0x0d) || family == 15)) {
@@ -220,8 +219,10 @@ u32 build_page_tables(const EarlyCpu& cpu) {
 
   for (u32 at = reinterpret_cast<u32>(__text_start); at < reinterpret_cast<u32>(__image_end); at += kPageSize) {
     u32 flags = kP | kAD | global, high = no_execute;
-    if (at < reinterpret_cast<u32>(__text_end)) high = 0;
-    else if (at >= reinterpret_cast<u32>(__rodata_end)) flags |= kW;
+    if (at < reinterpret_cast<u32>(__text_end))
+      high = 0;
+    else if (at >= reinterpret_cast<u32>(__rodata_end))
+      flags |= kW;
     const u32 page = (at - kImageStart.raw()) >> kPageShift;
     store_entry(physical(&image_tables[page / kEntriesPerTable])->entries, page % kEntriesPerTable, at - kImageOffset,
                 flags, high);

@@ -41,8 +41,10 @@ std::string_view e820_name(u32 type) {
 }
 
 void print_entry(const char* who, u64 base, u64 length, std::string_view kind) {
-  if (length == 0) log_info("{}: [mem {:#018x}-empty] {}", who, base, kind);
-  else log_info("{}: [mem {:#018x}-{:#018x}] {}", who, base, base + (length - 1), kind);
+  if (length == 0)
+    log_info("{}: [mem {:#018x}-empty] {}", who, base, kind);
+  else
+    log_info("{}: [mem {:#018x}-{:#018x}] {}", who, base, base + (length - 1), kind);
 }
 
 void load_firmware_map() {
@@ -170,8 +172,8 @@ Result<PhysAddr> allocate_boot_table() {
   const PhysAddr low_end = to_phys(the_layout.low_end);
   // Above the DMA zone if possible: devices that need it cannot use anything else.
   constexpr PhysAddr kDmaEnd{16 * kMiB};
-  Result<PhysAddr> page = the_regions.allocate(kPageSize, kPageSize, {kDmaEnd, low_end}, Direction::BottomUp,
-                                               BootReason::PageTables);
+  Result<PhysAddr> page =
+      the_regions.allocate(kPageSize, kPageSize, {kDmaEnd, low_end}, Direction::BottomUp, BootReason::PageTables);
   if (!page) {
     page = the_regions.allocate(kPageSize, kPageSize, {PhysAddr{kMiB}, low_end}, Direction::TopDown,
                                 BootReason::PageTables);

@@ -5,9 +5,7 @@ namespace paean {
 namespace {
 
 /// Pages from `pfn` to the end of the aligned block of this order around it.
-PageCount rest_of_block(Pfn pfn, u32 order) {
-  return (pfn.align_down(Order{order}) + PageCount{Order{order}}) - pfn;
-}
+PageCount rest_of_block(Pfn pfn, u32 order) { return (pfn.align_down(Order{order}) + PageCount{Order{order}}) - pfn; }
 
 u32 free_order(Zone& zone, Pfn pfn) {
   const SpinGuard<IrqSave> guard{zone.lock};

@@ -76,8 +76,10 @@ void back_words(HolePage& holes) {
     for (u32 i = 0; i < here;) {
       u32 run = 0;
       while (i + run < here && has_ram(begin + (i + run) * kSectionBytes)) ++run;
-      if (run != 0) map_new(va + i * kPageSize, run * kPageSize, BootReason::FrameWords);
-      else holes.map_at(va + i * kPageSize);
+      if (run != 0)
+        map_new(va + i * kPageSize, run * kPageSize, BootReason::FrameWords);
+      else
+        holes.map_at(va + i * kPageSize);
       i += run != 0 ? run : 1;
     }
   }

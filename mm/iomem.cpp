@@ -30,8 +30,10 @@ void print_iomem(Sink& out) {
     boot_regions().for_each_reserved([&](PhysAddr begin, PhysAddr end, BootReason reason) {
       const PhysRange part = PhysRange{begin, end}.intersect(entry.range());
       if (part.empty()) return;
-      if (reason == BootReason::KernelImage) print_image(out);
-      else print_line(out, 1, part, name(reason));
+      if (reason == BootReason::KernelImage)
+        print_image(out);
+      else
+        print_line(out, 1, part, name(reason));
     });
   }
 }

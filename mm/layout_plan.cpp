@@ -9,17 +9,17 @@ namespace {
 constexpr u32 kBytesPerFrame = 4;
 constexpr u32 kBitmapSlack = 64 * kKiB;  // four zones round their bitmaps up, each by less than 16 KiB
 
-u32 round_to_large(u64 bytes) {
-  return static_cast<u32>((bytes + kLargePageSize - 1) & ~u64{kLargePageSize - 1});
-}
+u32 round_to_large(u64 bytes) { return static_cast<u32>((bytes + kLargePageSize - 1) & ~u64{kLargePageSize - 1}); }
 
 /// The highest frame limit whose window leaves room for the smallest direct map.
 Pfn largest_frame_limit(u32 room) {
   u32 low = 0, high = 1u << 30;
   while (high - low > 1) {  // frame_window_size() rises with its argument
     const u32 middle = low + (high - low) / 2;
-    if (frame_window_size(Pfn{middle}) <= room) low = middle;
-    else high = middle;
+    if (frame_window_size(Pfn{middle}) <= room)
+      low = middle;
+    else
+      high = middle;
   }
   return Pfn{low};
 }
@@ -51,7 +51,8 @@ PhysAddr apply_highmem(u64 wanted, PhysAddr limit, MemoryMap& map, Sink& complai
     return limit;
   }
   if (wanted > map.usable_bytes() || map.usable_bytes() - wanted < kMinimumLowmem) {
-    format_to(complaints, "highmem={}K leaves less than {}M of lowmem, ignored\n", wanted / kKiB, kMinimumLowmem / kMiB);
+    format_to(complaints, "highmem={}K leaves less than {}M of lowmem, ignored\n", wanted / kKiB,
+              kMinimumLowmem / kMiB);
     return limit;
   }
   return address_below_top(map, wanted).value_or(limit);

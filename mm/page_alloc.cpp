@@ -53,7 +53,8 @@ template <typename Stack>
 template <typename Stack>
 [[gnu::always_inline]] inline Page* pop(Stack* stack) {
   const u32 left = stack->count - 1;
-  if (static_cast<i32>(left) < 0) [[unlikely]] return nullptr;
+  if (static_cast<i32>(left) < 0) [[unlikely]]
+    return nullptr;
   stack->count = left;
   Page* page = stack->blocks[left];
   if (page == nullptr) __builtin_unreachable();  // so that the callers' test is the one above
@@ -159,7 +160,8 @@ constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
 }  // namespace
 
 Result<Page*> take_page(AllocFlags flags, LedgerRow row) {
-  if (!claim_stacks()) [[unlikely]] return allocate_slowly(flags, Order{0}, row.owner());
+  if (!claim_stacks()) [[unlikely]]
+    return allocate_slowly(flags, Order{0}, row.owner());
   Page* page = pop(once(stacks_for(row.zone_index()).singles));
   if (page == nullptr) [[unlikely]] {
     release_stacks();
@@ -203,8 +205,10 @@ Result<Page*> alloc_page_at(Pfn pfn, Owner owner) {
 
 void free_page(Page* page) {
   const u32 row = page->word() - free_pattern(Order{0});  // one subtraction checks type, order and references
-  if (row > Page::kRowMask) [[unlikely]] return bad_free(page, Order{0});
-  if (!claim_stacks()) [[unlikely]] return free_slowly(page, Order{0});
+  if (row > Page::kRowMask) [[unlikely]]
+    return bad_free(page, Order{0});
+  if (!claim_stacks()) [[unlikely]]
+    return free_slowly(page, Order{0});
   ZoneStacks::Singles* stack = once(stacks_for(LedgerRow{row}.zone_index()).singles);
   const u32 count = stack->count;
   if (count == ZoneStacks::Singles::kCapacity) [[unlikely]] {
@@ -220,7 +224,8 @@ void free_page(Page* page) {
 
 void free_block(Page* page, Order order) {
   const u32 row = page->word() - free_pattern(order);
-  if (row > Page::kRowMask) [[unlikely]] return bad_free(page, order);
+  if (row > Page::kRowMask) [[unlikely]]
+    return bad_free(page, order);
   const u32 index = small_stack_of(order);
   if (index == kNoStack || !claim_stacks()) return free_slowly(page, order);
   ZoneStacks::Small* stack = once(stacks_for(LedgerRow{row}.zone_index()).small[index]);

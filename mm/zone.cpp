@@ -73,9 +73,8 @@ void set_watermarks() {
   for (u32 i = kZoneCount; i-- != 0;) {
     Zone& z = zones[i];
     const u32 managed = z.managed.count();
-    u32 min = is_low(z.id) && low_pages.count() != 0
-                  ? static_cast<u32>(u64{min_pages} * managed / low_pages.count())
-                  : (managed / 1024 < kHighMinimum ? managed / 1024 : kHighMinimum);
+    u32 min = is_low(z.id) && low_pages.count() != 0 ? static_cast<u32>(u64{min_pages} * managed / low_pages.count())
+                                                     : (managed / 1024 < kHighMinimum ? managed / 1024 : kHighMinimum);
     if (min > managed / 8) min = managed / 8;
     z.min = PageCount{min};
     z.low = PageCount{min + min / 4};

@@ -31,8 +31,8 @@ Pfn last_ram(Pfn start, Pfn limit) {
 class BitmapSpace {
  public:
   BitmapSpace()
-      : next_(reinterpret_cast<u32*>(
-            (layout().frame_window + layout().frame_words_bytes()).align_up(kPageSize).raw())) {}
+      : next_(
+            reinterpret_cast<u32*>((layout().frame_window + layout().frame_words_bytes()).align_up(kPageSize).raw())) {}
   std::span<u32> take(usize words) {
     const std::span<u32> space{next_, words};
     next_ += words;
@@ -95,8 +95,10 @@ void init_zones() {
   log_info("Zone ranges:");
   for (const ZoneId id : kAllZones) {
     const Zone& z = zone(id);
-    if (z.empty()) log_info("  {:<8} empty", name(id));
-    else log_info("  {:<8} [mem {:#018x}-{:#018x}]", name(id), to_phys(z.start).raw(), to_phys(z.end).raw() - 1);
+    if (z.empty())
+      log_info("  {:<8} empty", name(id));
+    else
+      log_info("  {:<8} [mem {:#018x}-{:#018x}]", name(id), to_phys(z.start).raw(), to_phys(z.end).raw() - 1);
   }
   const MemoryTotals low = low_totals(), high = high_totals();
   PageCount present{0};

@@ -112,7 +112,8 @@ void use_table(PhysAddr at) {
     return;
   }
   if (is_fadt) return use_fadt(table_buffer, length);
-  if (!parse_madt(table_buffer, length, madt_facts)) log_warning("ACPI: the MADT is malformed, using its readable part");
+  if (!parse_madt(table_buffer, length, madt_facts))
+    log_warning("ACPI: the MADT is malformed, using its readable part");
 }
 
 }  // namespace

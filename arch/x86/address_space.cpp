@@ -145,9 +145,8 @@ Result<> with_pte(VirtAddr va, void (*use)(Pte&, u64), u64 argument) {
 }
 
 Result<> protect_range(VirtAddr va, u32 bytes, Protection protection) {
-  return change_range(va, bytes, [protection](Pte& pte) {
-    (void)pte.exchange(make_leaf(pte.load().address(), protection));
-  });
+  return change_range(va, bytes,
+                      [protection](Pte& pte) { (void)pte.exchange(make_leaf(pte.load().address(), protection)); });
 }
 
 Result<> unmap_range(VirtAddr va, u32 bytes) {

@@ -86,7 +86,10 @@ void reboot() {
   for (u32 tries = 0; tries < 100000; ++tries) io_delay();
   out8(0xcf9, 0x06);  // the chipset's reset register
   for (u32 tries = 0; tries < 100000; ++tries) io_delay();
-  struct [[gnu::packed]] { u16 limit; u32 base; } none{0, 0};
+  struct [[gnu::packed]] {
+    u16 limit;
+    u32 base;
+  } none{0, 0};
   asm volatile("lidt %0; int3" ::"m"(none));  // no handler at all: the CPU resets itself
   halt_forever();
 }

@@ -20,9 +20,7 @@ Pte& fix_pte(u32 index) { return fixmap_tables[index / kEntriesPerTable].entries
 
 void fix_stack_error(const char* what) { panic("fixmap: {} (depth {})", what, fix_depth()); }
 
-u32 fix_depth() {
-  return (kKmapPagesPerCpu - static_cast<u32>(fix_limit.local() - fix_top.local())) / 2;
-}
+u32 fix_depth() { return (kKmapPagesPerCpu - static_cast<u32>(fix_limit.local() - fix_top.local())) / 2; }
 
 void init_fix_slots(u32 cpu) {
   fix_top.local() = &fix_pte(kFixKmapFirst + cpu * kKmapPagesPerCpu);

@@ -174,9 +174,7 @@ bool irq_is_spurious(u32 irq) {
 }
 
 void describe_interrupts(Sink& out) {
-  if (ioapic_count == 0) {
-    return format_to(out, "interrupts: PIC, PIT tick {} Hz\n", kTicksPerSecond);
-  }
+  if (ioapic_count == 0) { return format_to(out, "interrupts: PIC, PIT tick {} Hz\n", kTicksPerSecond); }
   for (u32 i = 0; i < ioapic_count; ++i) {
     format_to(out, "interrupts: IOAPIC at {:08x}, GSI {}-{}\n", ioapics[i].address, ioapics[i].first_gsi,
               ioapics[i].first_gsi + ioapics[i].lines - 1);

@@ -6,8 +6,8 @@ namespace paean::arch {
 
 namespace {
 constexpr u16 kChannel0 = 0x40, kChannel2 = 0x42, kCommand = 0x43, kSpeakerPort = 0x61;
-constexpr u8 kCount2Once = 0xb0;   // channel 2, low then high byte, mode 0: output rises at zero
-constexpr u8 kCount0Rate = 0x34;   // channel 0, low then high byte, mode 2
+constexpr u8 kCount2Once = 0xb0;  // channel 2, low then high byte, mode 0: output rises at zero
+constexpr u8 kCount0Rate = 0x34;  // channel 0, low then high byte, mode 2
 constexpr u8 kSpeakerData = 0x02, kGate2 = 0x01, kOutput2 = 0x20;
 }  // namespace
 

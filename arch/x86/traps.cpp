@@ -120,15 +120,28 @@ void init_idt() {
 }
 
 std::string_view exception_name(u32 vector) {
-  static constexpr std::string_view kNames[] = {
-      "#DE divide error",         "#DB debug",           "NMI",
-      "#BP breakpoint",           "#OF overflow",        "#BR bound range",
-      "#UD invalid opcode",       "#NM device not available", "#DF double fault",
-      "coprocessor overrun",      "#TS invalid TSS",     "#NP segment not present",
-      "#SS stack segment fault",  "#GP general protection", "#PF page fault",
-      "vector 15",                "#MF x87 error",       "#AC alignment check",
-      "#MC machine check",        "#XM SIMD error",      "#VE virtualization",
-      "#CP control protection"};
+  static constexpr std::string_view kNames[] = {"#DE divide error",
+                                                "#DB debug",
+                                                "NMI",
+                                                "#BP breakpoint",
+                                                "#OF overflow",
+                                                "#BR bound range",
+                                                "#UD invalid opcode",
+                                                "#NM device not available",
+                                                "#DF double fault",
+                                                "coprocessor overrun",
+                                                "#TS invalid TSS",
+                                                "#NP segment not present",
+                                                "#SS stack segment fault",
+                                                "#GP general protection",
+                                                "#PF page fault",
+                                                "vector 15",
+                                                "#MF x87 error",
+                                                "#AC alignment check",
+                                                "#MC machine check",
+                                                "#XM SIMD error",
+                                                "#VE virtualization",
+                                                "#CP control protection"};
   return vector < std::size(kNames) ? kNames[vector] : "reserved exception";
 }
 

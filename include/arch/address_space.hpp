@@ -21,7 +21,7 @@ struct Walk {
   PhysAddr pd_page{}, pt_page{};
   bool large = false;
   bool mapped = false;
-  PhysAddr address{};       // of the byte, if mapped
+  PhysAddr address{};  // of the byte, if mapped
   PteValue leaf() const { return large ? pde : pte; }
 };
 

@@ -13,13 +13,15 @@ inline constexpr u32 kMsrApicBase = 0x1b, kMsrMiscEnable = 0x1a0, kMsrEfer = 0xc
 inline constexpr u32 kEferNxe = 1u << 11;
 inline constexpr u32 kMiscEnableXdDisableHigh = 1u << 2;  // bit 34: firmware may have hidden NX
 
-#define PAEAN_CONTROL_REGISTER(name)                                                              \
-  [[gnu::always_inline]] inline u32 read_##name() {                                               \
-    u32 value;                                                                                    \
-    asm volatile("movl %%" #name ", %0" : "=r"(value)::"memory");                                 \
-    return value;                                                                                 \
-  }                                                                                               \
-  [[gnu::always_inline]] inline void write_##name(u32 value) { asm volatile("movl %0, %%" #name ::"r"(value) : "memory"); }
+#define PAEAN_CONTROL_REGISTER(name)                              \
+  [[gnu::always_inline]] inline u32 read_##name() {               \
+    u32 value;                                                    \
+    asm volatile("movl %%" #name ", %0" : "=r"(value)::"memory"); \
+    return value;                                                 \
+  }                                                               \
+  [[gnu::always_inline]] inline void write_##name(u32 value) {    \
+    asm volatile("movl %0, %%" #name ::"r"(value) : "memory");    \
+  }
 PAEAN_CONTROL_REGISTER(cr0)
 PAEAN_CONTROL_REGISTER(cr2)
 PAEAN_CONTROL_REGISTER(cr3)

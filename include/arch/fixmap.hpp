@@ -19,9 +19,9 @@
 namespace paean::arch {
 
 extern PageTable fixmap_tables[4];
-extern PerCpu<Pte*> fix_top;       // next free slot of this CPU
-extern PerCpu<Pte*> fix_limit;     // one past its last slot
-extern u64 leaf_flags_rw;          // present, writable, accessed, dirty, and NX if the CPU has it
+extern PerCpu<Pte*> fix_top;    // next free slot of this CPU
+extern PerCpu<Pte*> fix_limit;  // one past its last slot
+extern u64 leaf_flags_rw;       // present, writable, accessed, dirty, and NX if the CPU has it
 
 [[noreturn]] void fix_stack_error(const char* what);
 
@@ -37,7 +37,8 @@ extern u64 leaf_flags_rw;          // present, writable, accessed, dirty, and NX
 /// Maps one page read-write at the next slot of this CPU. `page` is page-aligned and within MAXPHYADDR.
 [[gnu::always_inline]] inline void* fix_push(PhysAddr page) {
   Pte* slot = fix_top.local();
-  if (slot == fix_limit.local()) [[unlikely]] fix_stack_error("more than 16 nested temporary maps");
+  if (slot == fix_limit.local()) [[unlikely]]
+    fix_stack_error("more than 16 nested temporary maps");
   fix_top.local() = slot + 2;
   asm volatile("" ::: "memory");
   slot->set(PteValue{page.raw() | leaf_flags_rw});
@@ -70,7 +71,9 @@ class [[nodiscard]] FixWindow {
   FixWindow(const FixWindow&) = delete;
   FixWindow& operator=(const FixWindow&) = delete;
   template <typename T>
-  T* as() const { return static_cast<T*>(at_); }
+  T* as() const {
+    return static_cast<T*>(at_);
+  }
   u8* bytes() const { return static_cast<u8*>(at_); }
 
  private:

@@ -14,8 +14,8 @@
 
 namespace paean::arch {
 
-extern "C" u32 percpu_delta;          // in .percpu; named in assembly
-extern u32 percpu_deltas[kMaxCpus];   // by CPU number
+extern "C" u32 percpu_delta;         // in .percpu; named in assembly
+extern u32 percpu_deltas[kMaxCpus];  // by CPU number
 inline constexpr u32 kNoCpuDelta = 0xffffffff;
 
 /// Distance of this CPU's copy from the section. Not volatile: constant while the caller stays on this CPU.

@@ -31,8 +31,7 @@ class Uart {
 
   /// Sends one byte; gives up on a port that is not there instead of waiting for ever.
   [[gnu::always_inline]] void put(u8 byte) const {
-    for (u32 tries = 0; tries < kMaxWait && (in8(base_ + kLineStatus) & kTransmitEmpty) == 0; ++tries) {
-    }
+    for (u32 tries = 0; tries < kMaxWait && (in8(base_ + kLineStatus) & kTransmitEmpty) == 0; ++tries) {}
     out8(base_ + kData, byte);
   }
 

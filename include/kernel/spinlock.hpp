@@ -67,7 +67,9 @@ class SpinGuard;
 template <>
 class [[nodiscard]] SCOPED_CAPABILITY SpinGuard<IrqSave> {
  public:
-  explicit SpinGuard(SpinLock& lock) ACQUIRE(lock) : flags_(arch::save_and_disable_irqs()), lock_(lock) { lock_.lock(); }
+  explicit SpinGuard(SpinLock& lock) ACQUIRE(lock) : flags_(arch::save_and_disable_irqs()), lock_(lock) {
+    lock_.lock();
+  }
   ~SpinGuard() RELEASE() {
     lock_.unlock();
     arch::restore_irqs(flags_);

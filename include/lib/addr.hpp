@@ -53,8 +53,14 @@ class PageCount {
   constexpr u64 bytes() const { return u64{count_} << kPageShift; }
   constexpr u64 kib() const { return u64{count_} * (kPageSize / kKiB); }
   constexpr u32 mib() const { return count_ >> 8; }
-  constexpr PageCount& operator+=(PageCount other) { count_ += other.count_; return *this; }
-  constexpr PageCount& operator-=(PageCount other) { count_ -= other.count_; return *this; }
+  constexpr PageCount& operator+=(PageCount other) {
+    count_ += other.count_;
+    return *this;
+  }
+  constexpr PageCount& operator-=(PageCount other) {
+    count_ -= other.count_;
+    return *this;
+  }
   constexpr PageCount operator+(PageCount other) const { return PageCount{count_ + other.count_}; }
   constexpr PageCount operator-(PageCount other) const { return PageCount{count_ - other.count_}; }
   constexpr bool operator==(const PageCount&) const = default;
@@ -80,7 +86,10 @@ class PhysAddr {
   constexpr PhysAddr operator+(u64 bytes) const { return PhysAddr{value_ + bytes}; }
   constexpr PhysAddr operator-(u64 bytes) const { return PhysAddr{value_ - bytes}; }
   constexpr u64 operator-(PhysAddr other) const { return value_ - other.value_; }
-  constexpr PhysAddr& operator+=(u64 bytes) { value_ += bytes; return *this; }
+  constexpr PhysAddr& operator+=(u64 bytes) {
+    value_ += bytes;
+    return *this;
+  }
   constexpr bool operator==(const PhysAddr&) const = default;
   constexpr auto operator<=>(const PhysAddr&) const = default;
 
@@ -99,8 +108,14 @@ class Pfn {
   constexpr Pfn operator+(PageCount pages) const { return Pfn{value_ + pages.count()}; }
   constexpr Pfn operator-(PageCount pages) const { return Pfn{value_ - pages.count()}; }
   constexpr PageCount operator-(Pfn other) const { return PageCount{value_ - other.value_}; }
-  constexpr Pfn& operator+=(PageCount pages) { value_ += pages.count(); return *this; }
-  constexpr Pfn& operator++() { ++value_; return *this; }
+  constexpr Pfn& operator+=(PageCount pages) {
+    value_ += pages.count();
+    return *this;
+  }
+  constexpr Pfn& operator++() {
+    ++value_;
+    return *this;
+  }
   constexpr bool operator==(const Pfn&) const = default;
   constexpr auto operator<=>(const Pfn&) const = default;
 
@@ -121,7 +136,10 @@ class VirtAddr {
   constexpr VirtAddr operator+(u32 bytes) const { return VirtAddr{value_ + bytes}; }
   constexpr VirtAddr operator-(u32 bytes) const { return VirtAddr{value_ - bytes}; }
   constexpr u32 operator-(VirtAddr other) const { return value_ - other.value_; }
-  constexpr VirtAddr& operator+=(u32 bytes) { value_ += bytes; return *this; }
+  constexpr VirtAddr& operator+=(u32 bytes) {
+    value_ += bytes;
+    return *this;
+  }
   constexpr bool operator==(const VirtAddr&) const = default;
   constexpr auto operator<=>(const VirtAddr&) const = default;
 

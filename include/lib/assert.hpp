@@ -17,8 +17,9 @@ struct SourceLine {
 [[noreturn]] void panic_at(SourceLine where, const char* format, FormatArgs args);
 
 template <typename... Args>
-[[noreturn, gnu::cold, gnu::noinline]] void panic_formatted(SourceLine where, FormatString<std::type_identity_t<Args>...> format,
-                                             const Args&... args) {
+[[noreturn, gnu::cold, gnu::noinline]] void panic_formatted(SourceLine where,
+                                                            FormatString<std::type_identity_t<Args>...> format,
+                                                            const Args&... args) {
   const FormatArg packed[] = {FormatArg{args}..., FormatArg{}};
   panic_at(where, format.text, FormatArgs{packed, sizeof...(Args)});
 }
@@ -29,16 +30,15 @@ template <typename... Args>
 
 #define panic(...) ::paean::panic_formatted(::paean::SourceLine{__FILE__, __LINE__}, __VA_ARGS__)
 
-#define ASSERT(condition)                                                                                       \
-  do {                                                                                                          \
-    if (!(condition)) [[unlikely]] ::paean::assert_failed(::paean::SourceLine{__FILE__, __LINE__}, #condition); \
+#define ASSERT(condition)                                                          \
+  do {                                                                             \
+    if (!(condition)) [[unlikely]]                                                 \
+      ::paean::assert_failed(::paean::SourceLine{__FILE__, __LINE__}, #condition); \
   } while (false)
 
 #ifdef PAEAN_DEBUG
 #define DASSERT(condition) ASSERT(condition)
 #else
-#define DASSERT(condition)          \
-  do {                              \
-    (void)sizeof((condition) ? 1 : 0); \
-  } while (false)
+#define DASSERT(condition) \
+  do { (void)sizeof((condition) ? 1 : 0); } while (false)
 #endif

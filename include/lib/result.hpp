@@ -45,11 +45,11 @@ template <typename T = void>
 using Result = std::expected<T, Error>;
 
 // GNU statement expression: both compilers we use have it, and it is what makes TRY an expression.
-#define TRY(expression)                                                        \
-  ({                                                                           \
-    auto&& paean_try_result = (expression);                                    \
-    if (!paean_try_result) return std::unexpected(paean_try_result.error());   \
-    *std::move(paean_try_result);                                              \
+#define TRY(expression)                                                      \
+  ({                                                                         \
+    auto&& paean_try_result = (expression);                                  \
+    if (!paean_try_result) return std::unexpected(paean_try_result.error()); \
+    *std::move(paean_try_result);                                            \
   })
 
 }  // namespace paean

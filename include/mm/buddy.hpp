@@ -72,7 +72,8 @@ class Buddy {
 
  private:
   static constexpr u32 bits_at(u32 pages, u32 order) {
-    const u32 whole = (pages + (1u << kMaxOrder) - 1) & ~((1u << kMaxOrder) - 1);  // so that a buddy's bit always exists
+    const u32 whole =
+        (pages + (1u << kMaxOrder) - 1) & ~((1u << kMaxOrder) - 1);  // so that a buddy's bit always exists
     return whole >> order;
   }
 

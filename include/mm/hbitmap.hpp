@@ -78,7 +78,8 @@ class HBitmap {
   u32 find_first() const {
     if (empty()) return kNone;
     u32 index = 0;
-    for (u32 level = depth_; level-- != 0;) index = index * 32 + static_cast<u32>(std::countr_zero(levels_[level][index]));
+    for (u32 level = depth_; level-- != 0;)
+      index = index * 32 + static_cast<u32>(std::countr_zero(levels_[level][index]));
     return index;
   }
 

@@ -30,7 +30,9 @@ class [[nodiscard]] KmapAtomic {
   void* data() const { return at_; }
   std::span<u8, kPageSize> bytes() const { return std::span<u8, kPageSize>{static_cast<u8*>(at_), kPageSize}; }
   template <typename T>
-  T* as() const { return static_cast<T*>(at_); }
+  T* as() const {
+    return static_cast<T*>(at_);
+  }
 
  private:
   static void* map(Pfn pfn) {

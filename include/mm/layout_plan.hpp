@@ -10,9 +10,9 @@
 // Reference points for 3G/1G: 64 GB of RAM leaves 794 MiB of lowmem, 4 GB 858 MiB, 256 GB 586 MiB.
 #pragma once
 
+#include <optional>
 #include "arch/layout.hpp"
 #include "lib/format.hpp"
-#include <optional>
 
 #include "mm/memory_map.hpp"
 
@@ -31,12 +31,12 @@ struct LayoutRequest {
 };
 
 struct LayoutPlan {
-  VirtAddr page_offset{};     // where the direct map, and so the kernel half, begins
-  Pfn low_end{};              // first frame that the direct map does not reach
-  VirtAddr vmalloc_start{};   // vmalloc_end = frame_window
-  VirtAddr frame_window{};    // page words of frame 0; the buddy's bitmaps follow
+  VirtAddr page_offset{};    // where the direct map, and so the kernel half, begins
+  Pfn low_end{};             // first frame that the direct map does not reach
+  VirtAddr vmalloc_start{};  // vmalloc_end = frame_window
+  VirtAddr frame_window{};   // page words of frame 0; the buddy's bitmaps follow
   u32 frame_window_bytes = 0;
-  Pfn frame_limit{};          // frames below this have page words
+  Pfn frame_limit{};  // frames below this have page words
 
   VirtAddr vmalloc_end() const { return frame_window; }
   u32 frame_words_bytes() const { return frame_limit.raw() * 4; }

@@ -15,7 +15,8 @@ namespace paean {
 class LedgerRow {
  public:
   static constexpr u32 kCount = 256;
-  constexpr LedgerRow(ZoneId zone, Owner owner) : value_((u32{std::to_underlying(zone)} << 6) | std::to_underlying(owner)) {}
+  constexpr LedgerRow(ZoneId zone, Owner owner)
+      : value_((u32{std::to_underlying(zone)} << 6) | std::to_underlying(owner)) {}
   /// From a page word's low byte.
   constexpr explicit LedgerRow(u32 value) : value_(value) {}
   constexpr u32 value() const { return value_; }

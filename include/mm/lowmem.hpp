@@ -33,14 +33,16 @@ class LowPfn {
 
 /// nullopt for highmem.
 inline std::optional<LowPfn> to_low(Pfn pfn) {
-  if (pfn < direct_map.end) [[likely]] return LowPfn{pfn};
+  if (pfn < direct_map.end) [[likely]]
+    return LowPfn{pfn};
   return std::nullopt;
 }
 
 /// The frame behind a direct-map address; NotFound outside of it.
 inline Result<LowPfn> low_frame_at(VirtAddr va) {
   const u32 offset = va - direct_map.page_offset;
-  if (va < direct_map.page_offset || Pfn{offset >> kPageShift} >= direct_map.end) return std::unexpected(Error::NotFound);
+  if (va < direct_map.page_offset || Pfn{offset >> kPageShift} >= direct_map.end)
+    return std::unexpected(Error::NotFound);
   return LowPfn{Pfn{offset >> kPageShift}};
 }
 

@@ -29,15 +29,15 @@ namespace paean {
 
 /// Who holds an allocated block: the rows of the ledger.
 enum class Owner : u32 {
-  Kernel,        // not said
-  User,          // programs' memory
+  Kernel,  // not said
+  User,    // programs' memory
   PageTables,
   PageCache,
   Slab,
   Vmalloc,
   Stack,
   Bounce,
-  Console,       // taken by hand with the `alloc` command
+  Console,  // taken by hand with the `alloc` command
   Test,
 };
 inline constexpr u32 kOwnerCount = 10;

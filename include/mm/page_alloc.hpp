@@ -19,23 +19,25 @@ namespace paean {
 /// What a request needs and how hard it may try.
 class AllocFlags {
  public:
-  static const AllocFlags Kernel;    // lowmem, may wait
-  static const AllocFlags Atomic;    // lowmem, may not wait, may use half of the minimum reserve
-  static const AllocFlags User;      // lowmem for a program's sake
-  static const AllocFlags HighUser;  // anything, highmem first
-  static const AllocFlags Dma;       // below 16 MiB
-  static const AllocFlags Dma32;     // below 4 GiB
-  static const AllocFlags NoIo;      // modifier: start no I/O to get memory
-  static const AllocFlags Zero;      // modifier: filled with zeros
-  static const AllocFlags NoWarn;    // modifier: failing is expected, say nothing
-  static const AllocFlags VFallback; // modifier: virtually contiguous will do
+  static const AllocFlags Kernel;     // lowmem, may wait
+  static const AllocFlags Atomic;     // lowmem, may not wait, may use half of the minimum reserve
+  static const AllocFlags User;       // lowmem for a program's sake
+  static const AllocFlags HighUser;   // anything, highmem first
+  static const AllocFlags Dma;        // below 16 MiB
+  static const AllocFlags Dma32;      // below 4 GiB
+  static const AllocFlags NoIo;       // modifier: start no I/O to get memory
+  static const AllocFlags Zero;       // modifier: filled with zeros
+  static const AllocFlags NoWarn;     // modifier: failing is expected, say nothing
+  static const AllocFlags VFallback;  // modifier: virtually contiguous will do
 
   /// DMA and DMA32 are limits and win over any other zone.
   constexpr AllocFlags operator|(AllocFlags other) const {
     const u32 both = (bits_ | other.bits_) & ~kZoneMask;
     u32 zone = zone_bits() > other.zone_bits() ? zone_bits() : other.zone_bits();
-    if ((both & kDmaBit) != 0) zone = static_cast<u32>(ZoneId::Dma);
-    else if ((both & kDma32Bit) != 0) zone = static_cast<u32>(ZoneId::Dma32);
+    if ((both & kDmaBit) != 0)
+      zone = static_cast<u32>(ZoneId::Dma);
+    else if ((both & kDma32Bit) != 0)
+      zone = static_cast<u32>(ZoneId::Dma32);
     return AllocFlags{both | zone};
   }
   constexpr bool has(AllocFlags modifier) const { return (bits_ & (modifier.bits_ & ~kZoneMask)) != 0; }

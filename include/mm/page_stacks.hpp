@@ -19,8 +19,8 @@ namespace paean {
 /// Which of a zone's small stacks an order has; kNoStack for most. Order 0 has its own.
 inline constexpr u32 kSmallStacks = 4;
 inline constexpr u8 kNoStack = 0xff;
-inline constexpr u8 kSmallStackOf[16] = {kNoStack, 0,        1,        2,        kNoStack, kNoStack, kNoStack, kNoStack,
-                                         kNoStack, 3,        kNoStack, kNoStack, kNoStack, kNoStack, kNoStack, kNoStack};
+inline constexpr u8 kSmallStackOf[16] = {kNoStack, 0, 1,        2,        kNoStack, kNoStack, kNoStack, kNoStack,
+                                         kNoStack, 3, kNoStack, kNoStack, kNoStack, kNoStack, kNoStack, kNoStack};
 inline constexpr u8 kSmallStackOrder[kSmallStacks] = {1, 2, 3, 9};
 /// How many blocks a small stack is filled with, and how many it may hold.
 inline constexpr u8 kSmallStackBatch[kSmallStacks] = {8, 4, 2, 1};
@@ -38,7 +38,7 @@ struct BlockStack {
 struct ZoneStacks {
   using Singles = BlockStack<191>;  // with the others exactly 1 KiB, so that a zone's stacks are found by a shift
   using Small = BlockStack<15>;
-  static constexpr u32 kSinglesBatch = 64;  // two order-5 blocks for one lock
+  static constexpr u32 kSinglesBatch = 64;   // two order-5 blocks for one lock
   static constexpr u32 kSinglesDrain = 128;  // what stays are the newest, still in this CPU's cache
 
   Singles singles;

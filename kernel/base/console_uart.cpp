@@ -63,8 +63,10 @@ std::optional<u8> console_try_read() {
 
 void console_wait() {
   arch::disable_irqs();
-  if (ring_tail == ring_head) arch::wait_for_irq();
-  else arch::enable_irqs();
+  if (ring_tail == ring_head)
+    arch::wait_for_irq();
+  else
+    arch::enable_irqs();
 }
 
 }  // namespace paean

@@ -31,8 +31,10 @@ Symbol find_symbol(VirtAddr address) {
   u32 low = 0, high = table.count;  // the last row that starts at or before the address
   while (high - low > 1) {
     const u32 middle = (low + high) / 2;
-    if (table.rows[middle].address <= address.raw()) low = middle;
-    else high = middle;
+    if (table.rows[middle].address <= address.raw())
+      low = middle;
+    else
+      high = middle;
   }
   const u32 end = low + 1 < table.count ? table.rows[low + 1].address : table.end_of_text;
   const u32 start = table.rows[low].address;

@@ -66,8 +66,10 @@ CommandStatus show_vtop(Args& args, Sink& out) {
   const auto va = args.virt_address("VA");
   if (!va || !args.end()) return CommandStatus::Usage;
   const arch::Walk walk = arch::walk_current(*va);
-  if (walk.mapped) format_to(out, "{:08x} -> {:#x} ({})\n", *va, walk.address, region_of(*va));
-  else format_to(out, "{:08x} is not mapped ({})\n", *va, region_of(*va));
+  if (walk.mapped)
+    format_to(out, "{:08x} -> {:#x} ({})\n", *va, walk.address, region_of(*va));
+  else
+    format_to(out, "{:08x} is not mapped ({})\n", *va, region_of(*va));
   arch::print_walk(out, *va);
   return CommandStatus::Ok;
 }

@@ -20,8 +20,10 @@ struct NamedFlags {
   std::string_view name;
   AllocFlags flags;
 };
-constexpr NamedFlags kZoneNames[] = {
-    {"high", AllocFlags::HighUser}, {"low", AllocFlags::Kernel}, {"dma", AllocFlags::Dma}, {"dma32", AllocFlags::Dma32}};
+constexpr NamedFlags kZoneNames[] = {{"high", AllocFlags::HighUser},
+                                     {"low", AllocFlags::Kernel},
+                                     {"dma", AllocFlags::Dma},
+                                     {"dma32", AllocFlags::Dma32}};
 
 Held* free_place() {
   for (Held& place : held) {

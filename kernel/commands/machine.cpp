@@ -30,8 +30,8 @@ CommandStatus show_cpus(Args& args, Sink& out) {
   format_to(out, "tsc: {} kHz{}\n", arch::tsc_khz(),
             arch::clock_unit() == arch::ClockUnit::Instructions ? ", counts instructions" : "");
   arch::describe_interrupts(out);
-  format_to(out, "interrupts taken: timer {}, serial {}\n", arch::using_apic() ? arch::irq_count(16) : arch::irq_count(0),
-            arch::irq_count(4));
+  format_to(out, "interrupts taken: timer {}, serial {}\n",
+            arch::using_apic() ? arch::irq_count(16) : arch::irq_count(0), arch::irq_count(4));
   format_to(out, "{} online of {} present\n", arch::online_cpus(), arch::present_cpus());
   return CommandStatus::Ok;
 }

@@ -8,7 +8,7 @@ namespace paean {
 
 namespace {
 
-constexpr u32 kColumns = 64;  // 64 cells and the margin fit 80 columns
+constexpr u32 kColumns = 64;            // 64 cells and the margin fit 80 columns
 constexpr u32 kUses = 3 + kOwnerCount;  // free, hole, reserved, then owners
 constexpr u32 kFree = 0, kHole = 1, kReserved = 2, kFirstOwner = 3;
 

@@ -105,7 +105,8 @@ void print_zone(const Zone& z, Sink& out) {
   const PageCount free = free_pages_in(z.id);
   format_to(out, "  pages free     {}\n        boost    0\n        min      {}\n", free, z.min);
   format_to(out, "        low      {}\n        high     {}\n        spanned  {}\n", z.low, z.high, z.spanned());
-  format_to(out, "        present  {}\n        managed  {}\n        cma      0\n        protection: (", z.present, z.managed);
+  format_to(out, "        present  {}\n        managed  {}\n        cma      0\n        protection: (", z.present,
+            z.managed);
   for (u32 i = 0; i < kZoneCount; ++i) format_to(out, "{}{}", i == 0 ? "" : ", ", z.reserve[i]);
   format_to(out, ")\n      nr_free_pages {}\n", free);
   format_to(out, "  pagesets\n");
