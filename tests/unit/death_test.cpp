@@ -23,7 +23,7 @@ constinit u32 nx_code = 0xc3c3c3c3;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Winfinite-recursion"
 [[gnu::noinline]] u32 recurse(u32 depth) {
-  volatile u32 room[64];
+  volatile u32 room[64] = {};
   room[depth % 64] = depth;
   return recurse(depth + 1) + room[(depth + 1) % 64];
 }
@@ -137,7 +137,8 @@ KTEST(death, reference_to_a_free_page, .flags = TestFlag::Death) {
 
 KTEST(death, high_flags_for_an_address, .flags = TestFlag::Death) {
   KTEST_EXPECT_PANIC("assertion failed");
-  (void)__get_free_pages(AllocFlags::HighUser, Order{0}, Owner::Test);
+  const Result<VirtAddr> address = __get_free_pages(AllocFlags::HighUser, Order{0}, Owner::Test);
+  EXPECT(!address);
 }
 
 KTEST(death, kmap_too_deep, .flags = TestFlag::Death) {

@@ -63,7 +63,7 @@ KTEST(irq, tick_rate_agrees_with_the_tsc) {
   if (arch::clock_unit() == arch::ClockUnit::Instructions) SKIP("the time-stamp counter counts instructions");
   // A busy host delays ticks and never adds any, so the best of some tries is the clock's own rate.
   constexpr u32 kTicks = 20, kTries = 8;
-  constexpr u64 kExpected = 1'000'000 / arch::kTicksPerSecond * kTicks;
+  constexpr u64 kExpected = u64{1'000'000} / arch::kTicksPerSecond * kTicks;
   u64 nearest = ~u64{0};
   for (u32 i = 0; i < kTries; ++i) {
     u32 at = ticks();

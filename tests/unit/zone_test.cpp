@@ -123,7 +123,7 @@ KTEST(zone, zone_of_every_edge) {
 KTEST(zone, the_dma_zone_is_spared_at_boot) {
   // ISA devices can use nothing else, so what boot may place anywhere is placed elsewhere.
   if (zone(ZoneId::Normal).managed.count() < 4096) return;
-  constexpr PhysRange kDma{PhysAddr{0}, PhysAddr{16 * kMiB}};
+  constexpr PhysRange kDma{PhysAddr{0}, PhysAddr{u64{16} * kMiB}};
   u64 taken = 0;
   boot_regions().for_each_reserved([&](PhysAddr begin, PhysAddr end, BootReason reason) {
     if (reason != BootReason::PageTables && reason != BootReason::FrameWords && reason != BootReason::BuddyBitmaps)
