@@ -26,7 +26,8 @@ Q   := $(if $(filter 1,$(V)),,@)
 # follows that; libgcc does not, see LIBGCC_CALLS.
 # -fno-asynchronous-unwind-tables: no exceptions, so nothing reads .eh_frame.
 # -fno-omit-frame-pointer with -momit-leaf-frame-pointer: exact backtraces at no cost in leaf functions.
-ARCHFLAGS := -m32 -march=i686 -mregparm=3 -freg-struct-return -mgeneral-regs-only -mno-red-zone -fno-pic -fno-pie -ffreestanding
+ARCHFLAGS := -m32 -march=i686 -mregparm=3 -freg-struct-return -mgeneral-regs-only -mno-red-zone \
+             -fno-pic -fno-pie -ffreestanding
 WARNINGS  := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wno-arith-conversion
 CXXFLAGS  := $(ARCHFLAGS) -std=gnu++23 -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
              -fno-asynchronous-unwind-tables -fno-stack-protector -fno-omit-frame-pointer -momit-leaf-frame-pointer \
@@ -78,7 +79,8 @@ $(OBJ)/boot/early.o: boot/early.cpp Makefile
 $(BUILD)/kernel.pass1: $(OBJECTS) linker.ld
 	@echo "  LD   $@"
 	$(Q)! $(NM) -u $(OBJECTS) 2>/dev/null | grep -oE ' U __[a-z]+[sdt]i[0-9]$$' | sort -u | sed 's/ U //' | \
-	  grep -vxF "$$(printf '%s\n' $(LIBGCC_CALLS))" || { echo "libgcc functions without a wrapper, see arch/x86/libgcc.S"; exit 1; }
+	  grep -vxF "$$(printf '%s\n' $(LIBGCC_CALLS))" || \
+	  { echo "libgcc functions without a wrapper, see arch/x86/libgcc.S"; exit 1; }
 	$(Q)$(CXX) $(LDFLAGS) -T linker.ld $(OBJECTS) -lgcc -o $@
 $(OBJ)/ksyms.S: $(BUILD)/kernel.pass1 scripts/make-symbols
 	$(Q)scripts/make-symbols $(NM) $< > $@

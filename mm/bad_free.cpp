@@ -1,5 +1,5 @@
-// What is wrong with a free. In a file of its own, so that the compiler does not know that bad_free() never returns: the
-// fast paths then jump here and stay leaf functions without a frame.
+// What is wrong with a free. In a file of its own, so that the compiler does not know that bad_free() never returns:
+// the fast paths then jump here and stay leaf functions without a frame.
 #include "mm/bad_free.hpp"
 
 #include "mm/page_alloc.hpp"

@@ -171,7 +171,7 @@ u64 reserved_bytes(BootReason reason) { return the_regions.reserved_bytes(reason
 Result<PhysAddr> allocate_boot_table() {
   const PhysAddr low_end = to_phys(the_layout.low_end);
   // Above the DMA zone if possible: devices that need it cannot use anything else.
-  constexpr PhysAddr kDmaEnd{16 * kMiB};
+  constexpr PhysAddr kDmaEnd{u64{16} * kMiB};
   Result<PhysAddr> page =
       the_regions.allocate(kPageSize, kPageSize, {kDmaEnd, low_end}, Direction::BottomUp, BootReason::PageTables);
   if (!page) {

@@ -27,10 +27,10 @@ struct Borrowed {
 std::optional<Borrowed> highest_pages() {
   std::optional<PhysRange> best;
   boot_regions().for_each_free([&](PhysAddr begin, PhysAddr end) {
-    if (end - begin >= 2 * kPageSize) best = PhysRange{begin, end};
+    if (end - begin >= u64{2} * kPageSize) best = PhysRange{begin, end};
   });
   if (!best) return std::nullopt;
-  return Borrowed{best->end - kPageSize, best->end - 2 * kPageSize};
+  return Borrowed{best->end - kPageSize, best->end - u64{2} * kPageSize};
 }
 
 void hook_table(arch::PteValue value) {

@@ -16,9 +16,9 @@ class RunBuilder {
  public:
   RunBuilder(void (*visit)(const MappingRun&, void*), void* context) : visit_(visit), context_(context) {}
 
-  void add(VirtAddr va, u32 bytes, PhysAddr pa, PteValue entry, bool large) {
+  void add(VirtAddr va, u32 bytes, PhysAddr pa, PteValue entry, PageSize size) {
     const PteValue flags{entry.raw() & kShown};
-    if (open_ && flags == run_.flags && large == run_.large && va == run_.last + 1) {
+    if (open_ && flags == run_.flags && size == run_.size && va == run_.last + 1) {
       const bool rising = !run_.repeats && pa == run_.physical + (va - run_.start);
       const bool single = run_.last - run_.start == bytes - 1;
       const bool repeated = (single || run_.repeats) && pa == run_.physical;
@@ -29,7 +29,7 @@ class RunBuilder {
       }
     }
     finish();
-    run_ = MappingRun{va, va + (bytes - 1), pa, flags, large, false};
+    run_ = MappingRun{va, va + (bytes - 1), pa, flags, size, false};
     open_ = true;
   }
   void finish() {
@@ -60,7 +60,7 @@ void for_each_mapping(VirtAddr from, VirtAddr last, void (*visit)(const MappingR
     const bool whole = no_directory || !walk.pde.present() || walk.large;
     if (walk.mapped) {
       const u32 step = walk.large ? kLargePageSize - (va.raw() & (kLargePageSize - 1)) : kPageSize;
-      runs.add(va, step, walk.address, walk.leaf(), walk.large);
+      runs.add(va, step, walk.address, walk.leaf(), walk.large ? PageSize::Large : PageSize::Small);
     }
     const u64 span = no_directory ? kGiB : whole ? kLargePageSize : kPageSize;
     at = (at & ~(span - 1)) + span;

@@ -3,7 +3,8 @@
     .text
     .macro STUB vector
     .balign 16
-    .if (\vector == 8) || ((\vector >= 10) && (\vector <= 14)) || (\vector == 17) || (\vector == 21) || (\vector == 29) || (\vector == 30)
+    # #DF, #TS-#PF, #AC, #CP, #VC, #SX: 8, 10-14, 17, 21, 29, 30
+    .if (0x60227d00 >> (\vector & 31)) & (\vector < 32) & 1
     pushl $\vector                      # the CPU pushed an error code
     .else
     pushl $0

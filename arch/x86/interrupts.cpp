@@ -57,7 +57,8 @@ void pic_write_mask() {
   out8(kPicSlave + 1, static_cast<u8>(pic_mask >> 8));
 }
 
-/// Both chips are programmed and masked even when the IOAPIC is used: a stray interrupt must not look like an exception.
+/// Both chips are programmed and masked even when the IOAPIC is used: a stray interrupt must not look like an
+/// exception.
 void init_pic() {
   constexpr u8 kInit = 0x11, kMode8086 = 0x01;
   out8(kPicMaster, kInit), io_delay();

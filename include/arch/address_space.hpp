@@ -35,8 +35,8 @@ void write_pdpte(u32 slot, u64 value);
 /// Drops the identity map that boot needed while paging was being turned on.
 void drop_identity_map();
 
-/// Maps [va, va + bytes) to [pa, ...), with 2 MiB pages where alignment allows it. Everything is page-aligned, the range
-/// was not mapped. On OutOfMemory a front part stays mapped: boot then stops.
+/// Maps [va, va + bytes) to [pa, ...), with 2 MiB pages where alignment allows it. Everything is page-aligned, the
+/// range was not mapped. On OutOfMemory a front part stays mapped: boot then stops.
 Result<> map_range(VirtAddr va, PhysAddr pa, u32 bytes, Protection protection, TableAllocator allocate);
 
 /// Makes sure that every directory entry of the range has a (possibly empty) PTE page.
@@ -55,11 +55,12 @@ Result<> unmap_range(VirtAddr va, u32 bytes);
 void flush_tlb_all();
 
 /// Calls `visit` for every run of equal mappings in [from, to], in order. The last byte is inclusive, so 4 GiB fits.
+enum class PageSize : u8 { Small, Large };  // 4 KiB, 2 MiB
 struct MappingRun {
   VirtAddr start, last;
   PhysAddr physical;
   PteValue flags;  // address part zero
-  bool large;
+  PageSize size;
   bool repeats;  // every page shows the same frame
 };
 void for_each_mapping(VirtAddr from, VirtAddr last, void (*visit)(const MappingRun&, void*), void* context);

@@ -1,8 +1,8 @@
 // Exceptions and interrupts of this CPU.
 //
-// Vectors: 0-31 exceptions, 32-47 device interrupts (ISA numbers 0-15, whether they come from PIC or IOAPIC), 0xf0 LAPIC
-// timer, 0xff spurious. Handlers run with interrupts off on the interrupted stack; a double fault runs on a task and
-// stack of its own, so that a kernel stack overflow is reported instead of resetting the machine.
+// Vectors: 0-31 exceptions, 32-47 device interrupts (ISA numbers 0-15, whether they come from PIC or IOAPIC),
+// 0xf0 LAPIC timer, 0xff spurious. Handlers run with interrupts off on the interrupted stack; a double fault runs on a
+// task and stack of its own, so that a kernel stack overflow is reported instead of resetting the machine.
 #pragma once
 
 #include <string_view>

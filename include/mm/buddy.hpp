@@ -48,8 +48,8 @@ class Buddy {
     u32 first;
     u32 count;
   };
-  /// At most `most` neighbouring pages: the smallest block there is, but not more of it than is wanted. Count 0 if nothing
-  /// is free. For taking many single pages; they are freed one by one or as a range.
+  /// At most `most` neighbouring pages: the smallest block there is, but not more of it than is wanted. Count 0 if
+  /// nothing is free. For taking many single pages; they are freed one by one or as a range.
   Run allocate_run(u32 most);
   /// Takes one given block out, splitting what covers it. False if any part of it is not free.
   bool allocate_at(u32 index, Order order);

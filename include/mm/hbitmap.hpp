@@ -7,7 +7,8 @@
 // Setting and clearing touch level 0 only, unless a word changes between zero and not zero. With 2^26 bits (256 GB of
 // frames) there are six levels, so find_first() is at most six find-first-set instructions.
 //
-// Pure: works in memory that the caller gives and keeps. Not locked. Not copyable, because levels point into that memory.
+// Pure: works in memory that the caller gives and keeps. Not locked. Not copyable, because levels point into that
+// memory.
 #pragma once
 
 #include <bit>

@@ -3,8 +3,9 @@
 //   Result<Page*> p = alloc_page(AllocFlags::HighUser | AllocFlags::Zero, Owner::User);
 //   free_page(*p);
 //
-// alloc_page(s) may return highmem, __get_free_pages always lowmem: the rule of Linux 2.3.27. Order 0 comes from a stack
-// of this CPU without a lock; larger blocks from the zone's buddy. Everything is in the ledger by owner (mm/ledger.hpp).
+// alloc_page(s) may return highmem, __get_free_pages always lowmem: the rule of Linux 2.3.27. Orders 0-3 and 9 come
+// from stacks of this CPU without a lock (mm/page_stacks.hpp); other orders, and all blocks when a stack is empty or
+// busy, from the zone's buddy. Everything is in the ledger by owner (mm/ledger.hpp).
 //
 // Context: any, interrupts included (nothing sleeps yet: there is no reclaim; a request that cannot be met fails).
 // Errors: OutOfMemory; InvalidArgument for an order above kMaxOrder. Freeing what is not allocated, with another order,

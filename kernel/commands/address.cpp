@@ -33,7 +33,7 @@ void print_run(const arch::MappingRun& run, void* context) {
   Sink& out = *static_cast<Sink*>(context);
   const u32 bytes = run.last - run.start + 1;
   format_to(out, "{:08x}-{:08x} {:>7}K -> {:010x} {} ", run.start, run.last, bytes / kKiB, run.physical,
-            run.large ? "2M" : "4K");
+            run.size == arch::PageSize::Large ? "2M" : "4K");
   arch::print_flags(out, run.flags);
   format_to(out, " {}{}\n", region_of(run.start), run.repeats ? " (one page, repeated)" : "");
 }

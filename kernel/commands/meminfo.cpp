@@ -47,7 +47,7 @@ DirectMapSizes direct_map_sizes() {
   DirectMapSizes sizes;
   const auto add = [](const arch::MappingRun& run, void* context) {
     auto& sum = *static_cast<DirectMapSizes*>(context);
-    (run.large ? sum.large_kib : sum.small_kib) += (u64{run.last - run.start} + 1) / kKiB;
+    (run.size == arch::PageSize::Large ? sum.large_kib : sum.small_kib) += (u64{run.last - run.start} + 1) / kKiB;
   };
   arch::for_each_mapping(layout().page_offset, layout().vmalloc_start - 1, add, &sizes);
   return sizes;

@@ -17,7 +17,7 @@ CLANG_KEEPS_EXACTLY = ("-m32", "-march=i686", "-ffreestanding", "-fno-exceptions
                        "-fno-pie", "-fno-threadsafe-statics", "-fno-strict-aliasing", "-mno-red-zone",
                        "-fno-delete-null-pointer-checks", "-fwrapv")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wthread-safety", "-Wglobal-constructors", "-Wexit-time-destructors",
-            "-Wno-unknown-warning-option")
+            "-Wno-unknown-warning-option", "-Wno-unknown-attributes")  # both are g++'s to know
 
 
 @functools.cache

@@ -25,7 +25,7 @@ namespace paean {
 
 template <typename T>
 [[gnu::always_inline]] inline void keep(const T& value) {
-  if constexpr (std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(u32)) {
+  if constexpr (std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(u32)) {  // NOLINT: T may be a pointer
     asm volatile("" : : "r,m"(value) : "memory");
   } else {
     asm volatile("" : : "m"(value) : "memory");
