@@ -52,7 +52,7 @@ OBJECTS := $(patsubst %,$(OBJ)/%.o,$(basename $(SOURCES)))
 KERNEL  := $(BUILD)/kernel.elf
 
 .DEFAULT_GOAL := all
-.PHONY: all iso clean
+.PHONY: all iso clean FORCE
 all: $(KERNEL) $(BUILD)/kernel.asm $(BUILD)/kernel.sym $(BUILD)/compile_commands.json
 iso: $(BUILD)/paean.iso
 
@@ -101,12 +101,14 @@ $(BUILD)/compile_commands.json: Makefile $(SOURCES)
 	  printf '%s\n{"directory": "%s", "file": "%s", "command": "%s -c %s"}' "$$sep" "$(CURDIR)" "$$f" \
 	    "$(CXX) $(CXXFLAGS)" "$$f" >> $@; sep=','; done; printf '\n]\n' >> $@
 
-$(BUILD)/paean.iso: $(KERNEL) boot/grub.cfg
+# GRUB's menu holds the command line, so another CMDLINE is another image.
+$(BUILD)/iso.cmdline: FORCE
+	@mkdir -p $(@D)
+	$(Q)printf '%s' "$$CMDLINE" | cmp -s - $@ || printf '%s' "$$CMDLINE" > $@
+
+$(BUILD)/paean.iso: $(KERNEL) $(BUILD)/iso.cmdline boot/grub.cfg scripts/make-iso
 	@echo "  ISO  $@"
-	$(Q)rm -rf $(BUILD)/iso && mkdir -p $(BUILD)/iso/boot/grub
-	$(Q)cp $(KERNEL) $(BUILD)/iso/boot/paean.elf && strip -g $(BUILD)/iso/boot/paean.elf
-	$(Q)sed 's|@CMDLINE@|$(CMDLINE)|' boot/grub.cfg > $(BUILD)/iso/boot/grub/grub.cfg
-	$(Q)grub-mkrescue -d /usr/lib/grub/i386-pc -o $@ $(BUILD)/iso 2> $(BUILD)/iso.log || { cat $(BUILD)/iso.log; exit 1; }
+	$(Q)scripts/make-iso $(KERNEL) $@
 
 clean:
 	rm -rf build

@@ -3,7 +3,6 @@
 
 import argparse
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -38,26 +37,13 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def iso_cmdline(folder):
-    """The kernel's command line in the image that is there, or None."""
-    try:
-        with open(f"{folder}/iso/boot/grub/grub.cfg", encoding="utf-8") as file:
-            match = re.search(r"^\s*multiboot\s+\S+[ \t]*(.*?)\s*$", file.read(), re.MULTILINE)
-    except OSError:
-        return None
-    return match[1] if match else None
-
-
 def build(options, folder):
     """Makes what we boot; returns its path."""
     if options.kernel:
         path = options.kernel
     else:
         path = f"{folder}/paean.iso" if options.iso else f"{folder}/kernel.elf"
-        target = "iso" if options.iso else "all"
-        # GRUB's menu holds the command line, and make does not see a variable change.
-        again = ["-W", "boot/grub.cfg"] if options.iso and guest.env("CMDLINE") != iso_cmdline(folder) else []
-        if not options.no_build and guest.make(target, *again) != 0:
+        if not options.no_build and guest.make("iso" if options.iso else "all") != 0:
             sys.exit("scripts/run: the build failed")
     if not os.path.exists(path):
         sys.exit(f"scripts/run: {path} does not exist")

@@ -21,6 +21,7 @@ from qemu import Guest, GuestConfig, GuestFailure
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 _iso_lock = threading.Lock()
+_iso_made = False
 
 
 class CheckFailure(GuestFailure):
@@ -62,14 +63,15 @@ def kernel_path() -> str:
 
 
 def iso_path() -> str:
-    """The bootable image; made when a case first asks for it and it is older than the kernel."""
+    """The bootable image without a command line; made when a case first asks for it."""
+    global _iso_made
     if "PAEAN_ISO" in os.environ:
         return os.environ["PAEAN_ISO"]
-    iso = os.path.join(build_directory(), "paean.iso")
     with _iso_lock:
-        if not os.path.exists(iso) or os.path.getmtime(iso) < os.path.getmtime(kernel_path()):
-            make("iso", f"BUILD={os.environ.get('BUILD', 'build')}")
-    return iso
+        if not _iso_made:
+            make("iso", f"BUILD={os.environ.get('BUILD', 'build')}", "CMDLINE=")
+        _iso_made = True
+    return os.path.join(build_directory(), "paean.iso")
 
 
 def check(condition: bool, message: str) -> None:
