@@ -51,6 +51,7 @@ class GuestConfig:
     modules: tuple[str, ...] = ()
     append: str = ""
     extra: tuple[str, ...] = ()
+    program: str = "qemu-system-x86_64"
     exit_device: bool = True  # without it a guest that ends itself stays, and its screen can be read
     timeout: float = 60.0  # seconds for the whole guest
     silence: float = 20.0  # seconds without a byte while something is expected
@@ -59,7 +60,7 @@ class GuestConfig:
     def arguments(self) -> list[str]:
         """The QEMU command line without the monitor, so that it can be typed by hand."""
         size = f"{parse_size(self.memory) >> 20}M"
-        line = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", self.cpu, "-smp", str(self.smp),
+        line = [self.program, "-accel", "tcg", "-cpu", self.cpu, "-smp", str(self.smp),
                 # reserve=off: a 64 GB guest needs host memory only for the pages it touches.
                 "-object", f"memory-backend-ram,id=ram0,size={size},reserve=off",
                 "-machine", f"{self.machine},memory-backend=ram0", "-m", size,

@@ -12,6 +12,7 @@ Each failure is followed by `# reproduce: <command>` and the end of the guest's 
 import command_lines
 import console
 import death
+import grub
 import harness
 import hole_placement
 import loader_state
@@ -22,7 +23,7 @@ import random_maps
 import self_check
 
 # The quick ones that tell most come first, the long series last.
-PARTS = [self_check, memory_numbers, console, death, loader_state, hole_placement, memory_options, matrix,
+PARTS = [self_check, memory_numbers, console, death, loader_state, hole_placement, memory_options, grub, matrix,
          command_lines, random_maps]
 
 
