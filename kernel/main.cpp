@@ -43,7 +43,7 @@ void init_cpu() {
   arch::set_tsc_at_entry(arch::boot_info.tsc);
   init_console_output();
   arch::init_cpu_features();
-  arch::init_descriptors(0, 0);
+  arch::init_boot_cpu_descriptors();
   arch::init_idt();
   arch::init_fix_slots(0);
   arch::enable_protection();

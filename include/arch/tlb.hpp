@@ -24,7 +24,11 @@ using CpuMask = u32;
 CpuMask online_cpu_mask();
 
 u32 tlb_new_generation();
-/// What this CPU has flushed up to.
+/// Boot CPU, before others start; and each new CPU, once its per-CPU data is there.
+void init_tlb_interrupts();
+void tlb_cpu_is_online();
+
+/// What a CPU has flushed up to.
 u32 tlb_cpu_generation(u32 cpu);
 void tlb_wait_for_generation(u32 generation);
 

@@ -2,6 +2,7 @@
 #include "arch/acpi.hpp"
 #include "arch/cpu.hpp"
 #include "arch/interrupts.hpp"
+#include "arch/lapic.hpp"
 #include "arch/traps.hpp"
 #include "arch/tsc.hpp"
 #include "kernel/console/command.hpp"
