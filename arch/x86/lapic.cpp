@@ -9,7 +9,8 @@ namespace paean::arch {
 
 namespace {
 
-constexpr u32 kId = 0x20, kTaskPriority = 0x80, kEnd = 0xb0, kSpurious = 0xf0, kCommandLow = 0x300, kCommandHigh = 0x310;
+constexpr u32 kId = 0x20, kTaskPriority = 0x80, kEnd = 0xb0, kSpurious = 0xf0, kCommandLow = 0x300,
+              kCommandHigh = 0x310;
 constexpr u32 kTimer = 0x320, kInt0 = 0x350, kInt1 = 0x360, kError = 0x370;
 constexpr u32 kInitial = 0x380, kCurrent = 0x390, kDivide = 0x3e0;
 constexpr u32 kMasked = 1u << 16, kPeriodic = 1u << 17, kNmi = 4u << 8;

@@ -53,7 +53,8 @@ PhysAddr image_physical(const void* linked) { return PhysAddr{u64{reinterpret_ca
 
 void map_trampoline(PhysAddr page) {
   for (Pte& entry : identity_table.entries) entry.clear();
-  identity_table.entries[page.raw() >> kPageShift].set(make_leaf(page, Protection::ReadExecute).without(pte_bits::kGlobal));
+  identity_table.entries[page.raw() >> kPageShift].set(
+      make_leaf(page, Protection::ReadExecute).without(pte_bits::kGlobal));
   for (u32 slot = 1; slot < kPdptSlots; ++slot) start_pdpt.slots[slot] = kernel_pdpt.slots[slot] & ~pte_bits::kAccessed;
   start_pdpt.slots[0] = image_physical(&identity_directory).raw() | pte_bits::kPresent;
 }

@@ -88,8 +88,10 @@ void tlb_wait_for_generation(u32 generation) {
   if (is_behind(this_cpu(), generation)) flush_tlb_all();
   for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
     if (cpu == this_cpu()) continue;
-    if (is_behind(cpu, generation)) interrupt_cpu(cpu);
-    else ipis_saved.fetch_add(1, std::memory_order_relaxed);
+    if (is_behind(cpu, generation))
+      interrupt_cpu(cpu);
+    else
+      ipis_saved.fetch_add(1, std::memory_order_relaxed);
   }
   for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
     while (is_behind(cpu, generation) && cpu != this_cpu()) cpu_relax();

@@ -162,6 +162,8 @@ void set_local_handler(u32 vector, IrqHandler handler) {
   local_handlers[vector - kFirstLocalVector] = handler;
 }
 
+u32 irq_count_on(u32 cpu, u32 irq) { return irq <= kIsaIrqs ? irq_counts.on(cpu).taken[irq] : 0; }
+
 u32 irq_count(u32 irq) { return irq <= kIsaIrqs ? irq_counts.local().taken[irq] : 0; }
 
 Result<u32> probe_read(VirtAddr va) {

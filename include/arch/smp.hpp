@@ -16,8 +16,8 @@ inline constexpr u32 kVectorReschedule = 0xf1, kVectorTlb = 0xf2, kVectorStop = 
 /// Memory for one more CPU: its copy of the per-CPU variables, its first stack, its double-fault stack, all with addresses
 /// that every CPU sees. Given by the caller because arch has no allocator.
 struct CpuMemory {
-  void* percpu;        // percpu_size() bytes, page-aligned
-  void* stack_top;     // of at least 8 KiB
+  void* percpu;     // percpu_size() bytes, page-aligned
+  void* stack_top;  // of at least 8 KiB
   void* fault_stack_top;
 };
 using CpuMemoryProvider = Result<CpuMemory> (*)();

@@ -37,9 +37,9 @@ void tlb_shootdown(VirtAddr start, u32 pages);
 
 /// Counters since boot.
 struct TlbEvents {
-  u32 full_flushes;     // on any CPU
+  u32 full_flushes;  // on any CPU
   u32 ipis_sent;
-  u32 ipis_saved;       // CPUs that needed none because their generation was new enough
+  u32 ipis_saved;  // CPUs that needed none because their generation was new enough
   u32 range_shootdowns;
 };
 TlbEvents tlb_events();

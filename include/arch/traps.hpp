@@ -54,6 +54,8 @@ void set_local_handler(u32 vector, IrqHandler handler);
 inline void set_timer_handler(IrqHandler handler) { set_local_handler(kVectorTimer, handler); }
 /// Interrupts taken by this CPU, per ISA number; 16 is the local timer.
 u32 irq_count(u32 irq);
+/// The same of another CPU.
+u32 irq_count_on(u32 cpu, u32 irq);
 
 /// Reads or writes a word that may not be mapped: NotFound instead of a fault. Any context.
 Result<u32> probe_read(VirtAddr va);
