@@ -11,7 +11,10 @@ namespace paean {
 namespace {
 
 [[noreturn]] void idle() {
-  for (;;) arch::wait_for_irq();
+  for (;;) {
+    arch::disable_irqs();
+    arch::cpu_idle();
+  }
 }
 
 }  // namespace

@@ -15,6 +15,8 @@ namespace paean::arch {
 namespace {
 
 constinit std::atomic<u32> kernel_generation{1};
+/// A bit for each CPU that is in cpu_idle(). Set before it halts, cleared before anything else runs.
+constinit std::atomic<CpuMask> idle_mask{0};
 /// By CPU; on a cache line of its own, because others read it while they wait.
 struct alignas(64) CpuGeneration {
   std::atomic<u32> flushed{0};
@@ -60,6 +62,30 @@ void interrupt_cpu(u32 cpu) {
 
 }  // namespace
 
+PER_CPU(u32, cpu_is_idle){0u};
+
+void cpu_idle() {
+  cpu_is_idle.set(1);
+  idle_mask.fetch_or(1u << this_cpu());
+  wait_for_irq();
+}
+
+/// Either the CPU that wants a flush sees the bit cleared and interrupts us, or we see its generation here: both sides
+/// write, with a locked instruction, before they read.
+void tlb_leave_idle() {
+  cpu_is_idle.set(0);
+  idle_mask.fetch_and(~(1u << this_cpu()));
+  if (is_behind(this_cpu(), kernel_generation.load())) flush_tlb_all();
+}
+
+bool tlb_generation_is_done(u32 generation) {
+  const CpuMask idle = idle_mask.load();
+  for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
+    if ((idle >> cpu & 1) == 0 && is_behind(cpu, generation)) return false;
+  }
+  return true;
+}
+
 void init_tlb_interrupts() { set_local_handler(kVectorTlb, on_tlb_interrupt); }
 
 void tlb_cpu_is_online() { flush_tlb_all(); }
@@ -86,16 +112,15 @@ u32 tlb_cpu_generation(u32 cpu) { return generations[cpu].flushed.load(std::memo
 void tlb_wait_for_generation(u32 generation) {
   assert_may_wait();
   if (is_behind(this_cpu(), generation)) flush_tlb_all();
+  const CpuMask idle = idle_mask.load();  // after the generation rose, see tlb_leave_idle()
   for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
     if (cpu == this_cpu()) continue;
-    if (is_behind(cpu, generation))
+    if (is_behind(cpu, generation) && (idle >> cpu & 1) == 0)
       interrupt_cpu(cpu);
     else
       ipis_saved.fetch_add(1, std::memory_order_relaxed);
   }
-  for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
-    while (is_behind(cpu, generation) && cpu != this_cpu()) cpu_relax();
-  }
+  while (!tlb_generation_is_done(generation)) cpu_relax();
 }
 
 void tlb_shootdown(VirtAddr start, u32 pages) {

@@ -5,6 +5,7 @@
 #include "arch/interrupts.hpp"
 #include "arch/lapic.hpp"
 #include "arch/percpu.hpp"
+#include "arch/tlb.hpp"
 #include "arch/traps_internal.hpp"
 #include "lib/assert.hpp"
 
@@ -86,6 +87,7 @@ void handle_irq(u32 irq, IrqsOff off) {
 extern "C" void trap_dispatch(TrapFrame* frame) {
   const IrqsOff off = IrqsOff::assume();
   if (frame->vector < kVectorIrqBase) return handle_exception(*frame);
+  if (!cpu_is_idle.is_zero()) tlb_leave_idle();
   if (frame->vector < kVectorIrqBase + kIsaIrqs) return handle_irq(frame->vector - kVectorIrqBase, off);
   if (const u32 local = frame->vector - kFirstLocalVector; local < kLocalVectors && local_handlers[local] != nullptr) {
     if (frame->vector == kVectorTimer) ++irq_counts.local().taken[kIsaIrqs];

@@ -13,7 +13,7 @@
 // ever: asserted); preemption may be off. Never call with a spin lock held that an interrupt handler takes.
 #pragma once
 
-#include "arch/layout.hpp"
+#include "arch/percpu.hpp"
 
 namespace paean::arch {
 
@@ -31,6 +31,16 @@ void tlb_cpu_is_online();
 /// What a CPU has flushed up to.
 u32 tlb_cpu_generation(u32 cpu);
 void tlb_wait_for_generation(u32 generation);
+/// True if every online CPU has flushed at or after `generation`, or is idle and will before it touches anything: what
+/// was unmapped before may be mapped anew. Never waits; any context.
+bool tlb_generation_is_done(u32 generation);
+
+/// Halts this CPU until an interrupt. Called with interrupts off, returns with interrupts on. A CPU in here is not
+/// interrupted for flushes: it makes up for them on its way out, before the interrupt's handler runs.
+void cpu_idle();
+/// From trap entry, if this CPU was idle.
+void tlb_leave_idle();
+extern PerCpu<u32> cpu_is_idle;
 
 /// Invalidates a range on every online CPU, this one included; returns when all have done so.
 void tlb_shootdown(VirtAddr start, u32 pages);
@@ -39,7 +49,7 @@ void tlb_shootdown(VirtAddr start, u32 pages);
 struct TlbEvents {
   u32 full_flushes;  // on any CPU
   u32 ipis_sent;
-  u32 ipis_saved;  // CPUs that needed none because their generation was new enough
+  u32 ipis_saved;       // CPUs that needed none: their generation was new enough, or they were idle
   u32 range_shootdowns;
 };
 TlbEvents tlb_events();
