@@ -8,6 +8,7 @@
 #include "arch/tsc.hpp"
 #include "kernel/boot_options.hpp"
 #include "kernel/console_uart.hpp"
+#include "kernel/cpus.hpp"
 #include "kernel/log_lines.hpp"
 #include "kernel/panic.hpp"
 #include "kernel/session.hpp"
@@ -37,13 +38,15 @@ void log_command_line(const CommandLine& options) {
   write_escaped(line, options.text(), 150);  // any bytes may be in there
 }
 
-void on_tick(arch::IrqsOff) { test_watchdog_tick(1000 / arch::kTicksPerSecond); }
+void on_tick(arch::IrqsOff) {
+  if (arch::this_cpu() == 0) test_watchdog_tick(1000 / arch::kTicksPerSecond);
+}
 
 void init_cpu() {
   arch::set_tsc_at_entry(arch::boot_info.tsc);
   init_console_output();
   arch::init_cpu_features();
-  arch::init_descriptors(0, 0);
+  arch::init_boot_cpu_descriptors();
   arch::init_idt();
   arch::init_fix_slots(0);
   arch::enable_protection();
@@ -69,13 +72,14 @@ extern "C" [[noreturn]] void kernel_main() {
   arch::init_interrupts();
   log_info("TSC {}.{:03} MHz{}", arch::tsc_khz() / 1000, arch::tsc_khz() % 1000,
            arch::clock_unit() == arch::ClockUnit::Instructions ? ", counting instructions" : "");
-  log_info("interrupts: {}, {} CPU present, 1 online", arch::using_apic() ? "IOAPIC and LAPIC" : "PIC and PIT",
+  log_info("interrupts: {}, {} CPUs present", arch::using_apic() ? "IOAPIC and LAPIC" : "PIC and PIT",
            arch::present_cpus());
   arch::set_timer_handler(on_tick);
   if (!arch::using_apic()) arch::set_irq_handler(0, on_tick);
   arch::start_tick();
   init_console_input();
   arch::enable_irqs();
+  start_cpus(options);
   init_test_environment();
 
   run_session(options);

@@ -17,6 +17,7 @@ std::string_view name(Owner owner) {
     case Owner::Bounce: return "bounce";
     case Owner::Console: return "console";
     case Owner::Test: return "tests";
+    case Owner::PerCpu: return "per-CPU";
   }
   return "?";
 }

@@ -153,15 +153,4 @@ Result<> unmap_range(VirtAddr va, u32 bytes) {
   return change_range(va, bytes, [](Pte& pte) { pte.clear(); });
 }
 
-void flush_tlb_all() {
-  const IrqsOffGuard guard;
-  const u32 cr4 = read_cr4();
-  if ((cr4 & kCr4Pge) != 0) {  // a CR3 reload would leave global entries alone
-    write_cr4(cr4 & ~kCr4Pge);
-    write_cr4(cr4);
-  } else {
-    write_cr3(read_cr3());
-  }
-}
-
 }  // namespace paean::arch

@@ -9,7 +9,7 @@ namespace paean::arch {
 
 extern "C" {
 [[gnu::section(".percpu")]] constinit u32 percpu_delta = 0;
-extern char double_fault_entry[];
+extern char double_fault_entry[], __percpu_start[], __percpu_end[], __percpu_boot[];
 }
 constinit u32 percpu_deltas[kMaxCpus] = {};
 PER_CPU(u32, cpu_number){0u};
@@ -55,7 +55,14 @@ void fill_gdt(u64* gdt, u32 delta, const TaskState* main_task, const TaskState* 
 
 }  // namespace
 
-void init_descriptors(u32 cpu, u32 delta) {
+void init_boot_cpu_descriptors() {
+  // The section stays as the compiler made it: the template of every CPU's copy, the boot CPU's included.
+  __builtin_memcpy(__percpu_boot, __percpu_start, static_cast<usize>(__percpu_end - __percpu_start));
+  init_descriptors(0, static_cast<u32>(__percpu_boot - __percpu_start),
+                   boot_double_fault_stack + kDoubleFaultStackSize);
+}
+
+void init_descriptors(u32 cpu, u32 delta, void* fault_stack_top) {
   percpu_deltas[cpu] = delta;
   auto* mine = reinterpret_cast<CpuDescriptors*>(reinterpret_cast<u32>(&descriptors) + delta);
   mine->main_task = TaskState{};
@@ -65,7 +72,7 @@ void init_descriptors(u32 cpu, u32 delta) {
   task = TaskState{};
   task.cr3 = read_cr3();
   task.eip = reinterpret_cast<u32>(double_fault_entry);
-  task.esp = reinterpret_cast<u32>(boot_double_fault_stack) + kDoubleFaultStackSize;
+  task.esp = reinterpret_cast<u32>(fault_stack_top);
   task.eflags = 2;
   task.cs = kSelectorCode;
   task.ss = task.ds = task.es = kSelectorData;
@@ -83,7 +90,7 @@ void init_descriptors(u32 cpu, u32 delta) {
       "ltr %w5\n" ::"m"(pointer),
       "i"(kSelectorCode), "r"(u32{kSelectorData}), "r"(u32{kSelectorPerCpu}), "r"(0), "r"(u32{kSelectorTask})
       : "memory");
-  percpu_delta = 0;  // the boot CPU's own; other CPUs' copies are written when the copy is made
+  *reinterpret_cast<u32*>(reinterpret_cast<u32>(&percpu_delta) + delta) = delta;
   cpu_number.local() = cpu;
 }
 

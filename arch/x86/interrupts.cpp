@@ -4,6 +4,7 @@
 #include "arch/acpi.hpp"
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
+#include "arch/lapic.hpp"
 #include "arch/pit.hpp"
 #include "arch/port.hpp"
 #include "arch/traps.hpp"
@@ -17,13 +18,6 @@ namespace {
 constexpr u16 kPicMaster = 0x20, kPicSlave = 0xa0;
 constexpr u8 kPicEnd = 0x20, kPicReadInService = 0x0b;
 
-constexpr u32 kLapicId = 0x20, kLapicTaskPriority = 0x80, kLapicEnd = 0xb0, kLapicSpurious = 0xf0;
-constexpr u32 kLapicTimer = 0x320, kLapicInt0 = 0x350, kLapicInt1 = 0x360, kLapicError = 0x370;
-constexpr u32 kLapicInitial = 0x380, kLapicCurrent = 0x390, kLapicDivide = 0x3e0;
-constexpr u32 kLvtMasked = 1u << 16, kLvtPeriodic = 1u << 17, kLvtNmi = 4u << 8;
-constexpr u32 kLapicEnable = 1u << 8, kDivideBy16 = 3;
-constexpr u64 kApicBaseEnable = 1u << 11;
-
 constexpr u32 kIoApicVersion = 1, kIoApicRedirection = 0x10;
 constexpr u32 kRedirectLow = 1u << 13, kRedirectLevel = 1u << 15, kRedirectMasked = 1u << 16;
 
@@ -34,14 +28,9 @@ struct IoApic {
   u32 lines = 0;
 };
 
-constinit volatile u32* lapic = nullptr;
 constinit IoApic ioapics[kMaxIoApics]{};
 constinit u32 ioapic_count = 0;
-constinit u32 lapic_timer_khz = 0;
 constinit u16 pic_mask = 0xffff;
-
-u32 lapic_read(u32 offset) { return lapic[offset / 4]; }
-void lapic_write(u32 offset, u32 value) { lapic[offset / 4] = value; }
 
 u32 ioapic_read(const IoApic& chip, u32 index) {
   chip.registers[0] = index;
@@ -70,19 +59,6 @@ void init_pic() {
   out8(kPicMaster + 1, kMode8086), io_delay();
   out8(kPicSlave + 1, kMode8086), io_delay();
   pic_write_mask();
-}
-
-void init_lapic() {
-  const u64 base = read_msr(kMsrApicBase);
-  const PhysAddr address{madt().lapic_address != 0 ? madt().lapic_address : base & pte_bits::kAddress};
-  write_msr(kMsrApicBase, base | kApicBaseEnable);
-  lapic = reinterpret_cast<volatile u32*>(map_device(address, kPageSize).raw());
-  lapic_write(kLapicTaskPriority, 0);
-  lapic_write(kLapicTimer, kLvtMasked);
-  lapic_write(kLapicInt0, kLvtMasked);
-  lapic_write(kLapicInt1, kLvtNmi);
-  lapic_write(kLapicError, kLvtMasked);
-  lapic_write(kLapicSpurious, kLapicEnable | kVectorSpurious);
 }
 
 void init_ioapics() {
@@ -117,36 +93,19 @@ void route_through_ioapic(u32 irq) {
   }
 }
 
-/// How fast the timer counts, against the TSC that was just calibrated against the PIT.
-void calibrate_lapic_timer() {
-  lapic_write(kLapicDivide, kDivideBy16);
-  lapic_write(kLapicTimer, kLvtMasked);
-  lapic_write(kLapicInitial, 0xffffffff);
-  const u64 start = read_tsc();
-  delay_microseconds(1000);
-  const u32 counted = 0xffffffff - lapic_read(kLapicCurrent);
-  const u64 ticks = read_tsc() - start;
-  lapic_timer_khz = static_cast<u32>(u64{counted} * tsc_khz() / ticks);
-  lapic_write(kLapicInitial, 0);
-}
-
 }  // namespace
 
 void init_interrupts() {
   init_pic();
   init_acpi();
   if (!cpu_features().apic || !cpu_features().msr || !madt().found || madt().ioapic_count == 0) return;
-  init_lapic();
+  const u64 base = read_msr(kMsrApicBase) & pte_bits::kAddress;
+  init_lapic(PhysAddr{madt().lapic_address != 0 ? madt().lapic_address : base});
   init_ioapics();
-  calibrate_lapic_timer();
 }
 
 void start_tick() {
-  if (lapic != nullptr && lapic_timer_khz != 0) {
-    lapic_write(kLapicTimer, kVectorTimer | kLvtPeriodic);
-    lapic_write(kLapicInitial, lapic_timer_khz * 1000 / kTicksPerSecond);
-    return;
-  }
+  if (have_lapic() && lapic_timer_khz() != 0) return start_lapic_timer(kTicksPerSecond);
   program_pit_tick(kTicksPerSecond);
 }
 
@@ -163,8 +122,6 @@ void end_of_interrupt(u32 irq) {
   out8(kPicMaster, kPicEnd);
 }
 
-void end_of_local_interrupt() { lapic_write(kLapicEnd, 0); }
-
 bool irq_is_spurious(u32 irq) {
   if (ioapic_count != 0 || (irq != 7 && irq != 15)) return false;
   const u16 chip = irq == 7 ? kPicMaster : kPicSlave;
@@ -180,7 +137,7 @@ void describe_interrupts(Sink& out) {
     format_to(out, "interrupts: IOAPIC at {:08x}, GSI {}-{}\n", ioapics[i].address, ioapics[i].first_gsi,
               ioapics[i].first_gsi + ioapics[i].lines - 1);
   }
-  format_to(out, "interrupts: LAPIC timer {} kHz, tick {} Hz\n", lapic_timer_khz, kTicksPerSecond);
+  format_to(out, "interrupts: LAPIC timer {} kHz, tick {} Hz\n", lapic_timer_khz(), kTicksPerSecond);
 }
 
 u32 present_cpus() {
@@ -190,9 +147,5 @@ u32 present_cpus() {
 }
 
 bool using_apic() { return ioapic_count != 0; }
-
-u32 local_apic_id() { return lapic != nullptr ? lapic_read(kLapicId) >> 24 : 0; }
-
-u32 online_cpus() { return 1; }
 
 }  // namespace paean::arch

@@ -3,7 +3,9 @@
 
 #include "arch/cpu.hpp"
 #include "arch/interrupts.hpp"
+#include "arch/lapic.hpp"
 #include "arch/percpu.hpp"
+#include "arch/tlb.hpp"
 #include "arch/traps_internal.hpp"
 #include "lib/assert.hpp"
 
@@ -40,7 +42,8 @@ struct [[gnu::packed]] DescriptorPointer {
 
 constinit Gate idt[256]{};
 constinit IrqHandler irq_handlers[kIsaIrqs]{};
-constinit IrqHandler timer_handler = nullptr;
+constexpr u32 kFirstLocalVector = 0xf0, kLocalVectors = 15;
+constinit IrqHandler local_handlers[kLocalVectors]{};
 
 struct IrqCounts {
   u32 taken[kIsaIrqs + 1];
@@ -84,11 +87,12 @@ void handle_irq(u32 irq, IrqsOff off) {
 extern "C" void trap_dispatch(TrapFrame* frame) {
   const IrqsOff off = IrqsOff::assume();
   if (frame->vector < kVectorIrqBase) return handle_exception(*frame);
+  if (!cpu_is_idle.is_zero()) tlb_leave_idle();
   if (frame->vector < kVectorIrqBase + kIsaIrqs) return handle_irq(frame->vector - kVectorIrqBase, off);
-  if (frame->vector == kVectorTimer) {
-    ++irq_counts.local().taken[kIsaIrqs];
+  if (const u32 local = frame->vector - kFirstLocalVector; local < kLocalVectors && local_handlers[local] != nullptr) {
+    if (frame->vector == kVectorTimer) ++irq_counts.local().taken[kIsaIrqs];
     end_of_local_interrupt();
-    if (timer_handler != nullptr) timer_handler(off);
+    local_handlers[local](off);
     return;
   }
   if (frame->vector == kVectorSpurious) return;  // by definition without an end-of-interrupt
@@ -115,6 +119,10 @@ void init_idt() {
     idt[vector] = Gate{static_cast<u16>(at), kSelectorCode, 0, kInterruptGate, static_cast<u16>(at >> 16)};
   }
   idt[kVectorDoubleFault] = Gate{0, kSelectorDoubleFault, 0, kTaskGate, 0};
+  load_idt();
+}
+
+void load_idt() {
   const DescriptorPointer pointer{sizeof idt - 1, reinterpret_cast<u32>(idt)};
   asm volatile("lidt %0" ::"m"(pointer));
 }
@@ -151,7 +159,12 @@ void set_irq_handler(u32 irq, IrqHandler handler) {
   enable_irq_line(irq);
 }
 
-void set_timer_handler(IrqHandler handler) { timer_handler = handler; }
+void set_local_handler(u32 vector, IrqHandler handler) {
+  ASSERT(vector - kFirstLocalVector < kLocalVectors);
+  local_handlers[vector - kFirstLocalVector] = handler;
+}
+
+u32 irq_count_on(u32 cpu, u32 irq) { return irq <= kIsaIrqs ? irq_counts.on(cpu).taken[irq] : 0; }
 
 u32 irq_count(u32 irq) { return irq <= kIsaIrqs ? irq_counts.local().taken[irq] : 0; }
 

@@ -19,7 +19,6 @@ void start_tick();
 
 void enable_irq_line(u32 irq);
 void end_of_interrupt(u32 irq);
-void end_of_local_interrupt();
 /// The PIC raises 7 and 15 without a device behind them when a line drops too early.
 bool irq_is_spurious(u32 irq);
 
@@ -29,7 +28,5 @@ void describe_interrupts(Sink& out);
 /// Local APICs that firmware reports as usable; 1 without ACPI.
 u32 present_cpus();
 bool using_apic();
-/// This CPU's local APIC id.
-u32 local_apic_id();
 
 }  // namespace paean::arch

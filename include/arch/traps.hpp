@@ -34,9 +34,13 @@ inline constexpr u32 kPageFaultPresent = 1, kPageFaultWrite = 2, kPageFaultUser 
 inline constexpr u32 kPageFaultFetch = 16;
 
 /// Builds this CPU's GDT, TSS and double-fault task and loads them; FS becomes the per-CPU segment.
-void init_descriptors(u32 cpu, u32 percpu_delta_value);
+/// `fault_stack_top` is the stack of its double-fault task.
+void init_descriptors(u32 cpu, u32 percpu_delta_value, void* fault_stack_top);
+/// The boot CPU's copy of the per-CPU variables, and its descriptors. First of all.
+void init_boot_cpu_descriptors();
 /// Fills and loads the IDT. Boot CPU once; other CPUs only load it.
 void init_idt();
+void load_idt();
 
 /// `#PF page fault` and so on.
 std::string_view exception_name(u32 vector);
@@ -44,10 +48,14 @@ std::string_view exception_name(u32 vector);
 using IrqHandler = void (*)(IrqsOff);
 /// One handler for an ISA interrupt number, enabled at the interrupt controller. Replaces an older one.
 void set_irq_handler(u32 irq, IrqHandler handler);
-/// The handler for the LAPIC timer's vector.
-void set_timer_handler(IrqHandler handler);
+/// The handler for a vector of the local APIC, 0xf0 to 0xfe; it is acknowledged before the handler runs. All CPUs.
+void set_local_handler(u32 vector, IrqHandler handler);
+/// The same for the LAPIC timer's vector.
+inline void set_timer_handler(IrqHandler handler) { set_local_handler(kVectorTimer, handler); }
 /// Interrupts taken by this CPU, per ISA number; 16 is the local timer.
 u32 irq_count(u32 irq);
+/// The same of another CPU.
+u32 irq_count_on(u32 cpu, u32 irq);
 
 /// Reads or writes a word that may not be mapped: NotFound instead of a fault. Any context.
 Result<u32> probe_read(VirtAddr va);

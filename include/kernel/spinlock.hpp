@@ -18,8 +18,15 @@ namespace paean {
 
 /// The lock order, outermost first. A new lock gets its place here, with what it protects.
 enum class LockRank : u8 {
-  Zone = 8,      // buddy bitmaps and free counts of one zone
-  LogRing = 30,  // the log ring and the console: anybody may log while holding anything
+  Test = 0,        // private locks of tests, outermost
+  Kmap = 4,        // recycling of persistent kmap slots
+  Zone = 8,        // buddy bitmaps and free counts of one zone
+  ThreadTable = 12,  // list of all threads, stack slots
+  Timer = 14,      // sleeping threads by time
+  WaitQueue = 16,  // one wait queue's list; taken by wakers under any of the above
+  RunQueue = 18,   // one CPU's ready threads
+  Shootdown = 20,  // one initiator of TLB interrupts at a time
+  LogRing = 30,    // the log ring and the console: anybody may log while holding anything
 };
 
 struct IrqSave {};

@@ -39,8 +39,9 @@ enum class Owner : u32 {
   Bounce,
   Console,  // taken by hand with the `alloc` command
   Test,
+  PerCpu,   // per-CPU variables and first stacks of CPUs
 };
-inline constexpr u32 kOwnerCount = 10;
+inline constexpr u32 kOwnerCount = 11;
 std::string_view name(Owner owner);
 
 enum class PageType : u8 { Free, Cached, Block, Reserved, Hole };

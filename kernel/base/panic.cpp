@@ -1,6 +1,7 @@
 #include "kernel/panic.hpp"
 
 #include "arch/cpu.hpp"
+#include "arch/smp.hpp"
 #include "arch/traps.hpp"
 #include "lib/assert.hpp"
 #include "lib/log.hpp"
@@ -20,6 +21,7 @@ constinit u32 panics = 0;
 void enter_panic() {
   arch::disable_irqs();
   set_log_prefix("");
+  arch::stop_other_cpus();
   if (panics++ == 0) return;
   if (panics == 2) print("PANIC: again while reporting\n");
   arch::debug_exit(arch::ExitCode::Panic);

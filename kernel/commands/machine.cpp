@@ -2,6 +2,8 @@
 #include "arch/acpi.hpp"
 #include "arch/cpu.hpp"
 #include "arch/interrupts.hpp"
+#include "arch/lapic.hpp"
+#include "arch/smp.hpp"
 #include "arch/traps.hpp"
 #include "arch/tsc.hpp"
 #include "kernel/console/command.hpp"
@@ -22,16 +24,22 @@ CommandStatus show_dmesg(Args& args, Sink& out) {
 CommandStatus show_cpus(Args& args, Sink& out) {
   if (!args.end()) return CommandStatus::Usage;
   const arch::CpuFeatures& f = arch::cpu_features();
-  format_to(out, "cpu 0: {} ({} family {} model {} stepping {}), apic id {}\n", f.brand[0] != '\0' ? f.brand : f.vendor,
-            f.vendor, f.family, f.model, f.stepping, arch::local_apic_id());
+  format_to(out, "{} ({} family {} model {} stepping {})\n", f.brand[0] != '\0' ? f.brand : f.vendor, f.vendor,
+            f.family, f.model, f.stepping);
   format_to(out, "features: pae{}{}{}{}{}{}{}{}, {} physical address bits\n", f.nx ? " nx" : "", f.pge ? " pge" : "",
             f.smep ? " smep" : "", f.smap ? " smap" : "", f.pse ? " pse" : "", f.mtrr ? " mtrr" : "",
             f.apic ? " apic" : "", f.hypervisor ? " hypervisor" : "", f.physical_bits);
   format_to(out, "tsc: {} kHz{}\n", arch::tsc_khz(),
             arch::clock_unit() == arch::ClockUnit::Instructions ? ", counts instructions" : "");
   arch::describe_interrupts(out);
-  format_to(out, "interrupts taken: timer {}, serial {}\n",
-            arch::using_apic() ? arch::irq_count(16) : arch::irq_count(0), arch::irq_count(4));
+  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
+    format_to(out, "cpu {}: apic id {}, ticks {}, serial interrupts {}, TLB generation {}\n", cpu,
+              arch::apic_id_of(cpu), arch::irq_count_on(cpu, arch::using_apic() ? 16 : 0), arch::irq_count_on(cpu, 4),
+              arch::tlb_cpu_generation(cpu));
+  }
+  const arch::TlbEvents tlb = arch::tlb_events();
+  format_to(out, "tlb: {} full flushes, {} interrupts sent, {} saved, {} ranges\n", tlb.full_flushes, tlb.ipis_sent,
+            tlb.ipis_saved, tlb.range_shootdowns);
   format_to(out, "{} online of {} present\n", arch::online_cpus(), arch::present_cpus());
   return CommandStatus::Ok;
 }

@@ -12,7 +12,7 @@ constexpr u32 kColumns = 64;            // 64 cells and the margin fit 80 column
 constexpr u32 kUses = 3 + kOwnerCount;  // free, hole, reserved, then owners
 constexpr u32 kFree = 0, kHole = 1, kReserved = 2, kFirstOwner = 3;
 
-constexpr char kLetters[kUses] = {'.', ' ', 'R', 'K', 'U', 'T', 'C', 'S', 'V', 'N', 'B', 'A', 'X'};
+constexpr char kLetters[kUses] = {'.', ' ', 'R', 'K', 'U', 'T', 'C', 'S', 'V', 'N', 'B', 'A', 'X', 'P'};
 
 u32 use_index(const FrameRun& run) {
   switch (run.use) {

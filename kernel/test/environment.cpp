@@ -15,9 +15,10 @@ constexpr const char* kOrderNames[] = {"free blocks of order 0", "free blocks of
                                        "free blocks of order 3", "free blocks of order 4", "free blocks of order 5",
                                        "free blocks of order 6", "free blocks of order 7", "free blocks of order 8",
                                        "free blocks of order 9", "free blocks of order 10"};
-constexpr const char* kOwnerNames[] = {
-    "pages of kernel",  "pages of user",   "pages of page tables", "pages of page cache", "pages of slab",
-    "pages of vmalloc", "pages of stacks", "pages of bounce",      "pages of console",    "pages of tests"};
+constexpr const char* kOwnerNames[] = {"pages of kernel",     "pages of user",   "pages of page tables",
+                                       "pages of page cache", "pages of slab",   "pages of vmalloc",
+                                       "pages of stacks",     "pages of bounce", "pages of console",
+                                       "pages of tests",      "pages of per-CPU"};
 static_assert(std::size(kZoneNames) == kZoneCount);
 static_assert(std::size(kOrderNames) == kOrderCount);
 static_assert(std::size(kOwnerNames) == kOwnerCount);

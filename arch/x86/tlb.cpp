@@ -1,0 +1,147 @@
+#include "arch/tlb.hpp"
+
+#include <atomic>
+
+#include "arch/address_space.hpp"
+#include "arch/cpu.hpp"
+#include "arch/fixmap.hpp"
+#include "arch/lapic.hpp"
+#include "arch/smp.hpp"
+#include "arch/traps.hpp"
+#include "lib/assert.hpp"
+
+namespace paean::arch {
+
+namespace {
+
+constinit std::atomic<u32> kernel_generation{1};
+/// A bit for each CPU that is in cpu_idle(). Set before it halts, cleared before anything else runs.
+constinit std::atomic<CpuMask> idle_mask{0};
+/// By CPU; on a cache line of its own, because others read it while they wait.
+struct alignas(64) CpuGeneration {
+  std::atomic<u32> flushed{0};
+};
+constinit CpuGeneration generations[kMaxCpus];
+constinit std::atomic<u32> full_flushes{0}, ipis_sent{0}, ipis_saved{0}, range_shootdowns{0};
+
+/// One range at a time; `waiting` has a bit for each CPU that has not invalidated it yet.
+struct RangeRequest {
+  VirtAddr start{};
+  u32 pages = 0;
+  std::atomic<CpuMask> waiting{0};
+};
+constinit RangeRequest request;
+constinit std::atomic<u32> request_lock{0};
+
+bool is_behind(u32 cpu, u32 generation) {
+  return static_cast<i32>(generations[cpu].flushed.load(std::memory_order_acquire) - generation) < 0;
+}
+
+void invalidate_range(VirtAddr start, u32 pages) {
+  for (u32 i = 0; i < pages; ++i) invalidate_page(start + i * kPageSize);
+}
+
+/// Does whatever is asked of this CPU: a range, a full flush, or both.
+void on_tlb_interrupt(IrqsOff) {
+  const CpuMask me = 1u << this_cpu();
+  if ((request.waiting.load(std::memory_order_acquire) & me) != 0) {
+    invalidate_range(request.start, request.pages);
+    request.waiting.fetch_and(~me, std::memory_order_release);
+  }
+  if (is_behind(this_cpu(), kernel_generation.load(std::memory_order_acquire))) flush_tlb_all();
+}
+
+/// A CPU that waits for others must itself answer: with interrupts off it would not.
+void assert_may_wait() { ASSERT(online_cpus() == 1 || irqs_enabled()); }
+
+void interrupt_cpu(u32 cpu) {
+  const IrqsOffGuard off;
+  send_ipi(apic_id_of(cpu), kVectorTlb, off.token());
+  ipis_sent.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+PER_CPU(u32, cpu_is_idle){0u};
+
+void cpu_idle() {
+  cpu_is_idle.set(1);
+  idle_mask.fetch_or(1u << this_cpu());
+  wait_for_irq();
+}
+
+/// Either the CPU that wants a flush sees the bit cleared and interrupts us, or we see its generation here: both sides
+/// write, with a locked instruction, before they read.
+void tlb_leave_idle() {
+  cpu_is_idle.set(0);
+  idle_mask.fetch_and(~(1u << this_cpu()));
+  if (is_behind(this_cpu(), kernel_generation.load())) flush_tlb_all();
+}
+
+bool tlb_generation_is_done(u32 generation) {
+  const CpuMask idle = idle_mask.load();
+  for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
+    if ((idle >> cpu & 1) == 0 && is_behind(cpu, generation)) return false;
+  }
+  return true;
+}
+
+void init_tlb_interrupts() { set_local_handler(kVectorTlb, on_tlb_interrupt); }
+
+void tlb_cpu_is_online() { flush_tlb_all(); }
+
+void flush_tlb_all() {
+  const IrqsOffGuard guard;
+  // Read first: entries that are cleared after this line may still be in the TLB after the flush.
+  const u32 generation = kernel_generation.load(std::memory_order_acquire);
+  const u32 cr4 = read_cr4();
+  if ((cr4 & kCr4Pge) != 0) {  // a CR3 reload would leave global entries alone
+    write_cr4(cr4 & ~kCr4Pge);
+    write_cr4(cr4);
+  } else {
+    write_cr3(read_cr3());
+  }
+  generations[this_cpu()].flushed.store(generation, std::memory_order_release);
+  full_flushes.fetch_add(1, std::memory_order_relaxed);
+}
+
+u32 tlb_new_generation() { return kernel_generation.fetch_add(1, std::memory_order_acq_rel) + 1; }
+
+u32 tlb_cpu_generation(u32 cpu) { return generations[cpu].flushed.load(std::memory_order_acquire); }
+
+void tlb_wait_for_generation(u32 generation) {
+  assert_may_wait();
+  if (is_behind(this_cpu(), generation)) flush_tlb_all();
+  const CpuMask idle = idle_mask.load();  // after the generation rose, see tlb_leave_idle()
+  for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
+    if (cpu == this_cpu()) continue;
+    if (is_behind(cpu, generation) && (idle >> cpu & 1) == 0)
+      interrupt_cpu(cpu);
+    else
+      ipis_saved.fetch_add(1, std::memory_order_relaxed);
+  }
+  while (!tlb_generation_is_done(generation)) cpu_relax();
+}
+
+void tlb_shootdown(VirtAddr start, u32 pages) {
+  if (pages > kTlbRangeLimit) return tlb_wait_for_generation(tlb_new_generation());
+  invalidate_range(start, pages);
+  if (online_cpus() == 1) return;
+  assert_may_wait();
+  while (request_lock.exchange(1, std::memory_order_acquire) != 0) cpu_relax();
+  request.start = start;
+  request.pages = pages;
+  request.waiting.store(online_cpu_mask() & ~(1u << this_cpu()), std::memory_order_release);
+  for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
+    if (cpu != this_cpu()) interrupt_cpu(cpu);
+  }
+  while (request.waiting.load(std::memory_order_acquire) != 0) cpu_relax();
+  request_lock.store(0, std::memory_order_release);
+  range_shootdowns.fetch_add(1, std::memory_order_relaxed);
+}
+
+TlbEvents tlb_events() {
+  return TlbEvents{full_flushes.load(), ipis_sent.load(), ipis_saved.load(), range_shootdowns.load()};
+}
+
+}  // namespace paean::arch
