@@ -12,11 +12,13 @@
 #include "kernel/log_lines.hpp"
 #include "kernel/panic.hpp"
 #include "kernel/session.hpp"
+#include "kernel/thread.hpp"
 #include "kernel/test/environment.hpp"
 #include "kernel/test/selftest.hpp"
 #include "lib/log.hpp"
 #include "mm/boot_memory.hpp"
 #include "mm/ledger.hpp"
+#include "mm/stack_pool.hpp"
 
 namespace paean {
 
@@ -39,6 +41,7 @@ void log_command_line(const CommandLine& options) {
 }
 
 void on_tick(arch::IrqsOff) {
+  scheduler_tick();
   if (arch::this_cpu() == 0) test_watchdog_tick(1000 / arch::kTicksPerSecond);
 }
 
@@ -51,6 +54,7 @@ void init_cpu() {
   arch::init_fix_slots(0);
   arch::enable_protection();
   arch::drop_identity_map();
+  arch::verify_physical_bits();
 }
 
 }  // namespace
@@ -76,6 +80,8 @@ extern "C" [[noreturn]] void kernel_main() {
            arch::present_cpus());
   arch::set_timer_handler(on_tick);
   if (!arch::using_apic()) arch::set_irq_handler(0, on_tick);
+  init_stack_pool();
+  init_threads();
   arch::start_tick();
   init_console_input();
   arch::enable_irqs();

@@ -63,6 +63,13 @@ void init_cpu_features() {
   if (boot_features.nx) leaf_flags_rw |= pte_bits::kNoExecute;
 }
 
+void verify_physical_bits() {
+  constexpr u32 kWidthLeaf = 0x80000008;
+  const u32 max = cpuid(0x80000000).eax;
+  if (max >= kWidthLeaf && max <= 0x8000ffff) return;
+  boot_features.physical_bits = probe_physical_bits(boot_features.physical_bits);
+}
+
 void enable_protection() {
   write_cr0(read_cr0() | kCr0Wp);
   u32 cr4 = read_cr4();

@@ -74,7 +74,7 @@ u32 make_percpu_copy(void* memory) {
 bool has_boot_features() {
   const CpuFeatures mine = read_cpu_features(), &boot = cpu_features();
   return mine.pae && mine.cx8 && mine.nx >= boot.nx && mine.pge >= boot.pge && mine.smep >= boot.smep &&
-         mine.smap >= boot.smap && mine.physical_bits >= boot.physical_bits;
+         mine.smap >= boot.smap;
 }
 
 bool wait_for_answer() {

@@ -51,7 +51,7 @@ struct CpuFeatures {
   char vendor[13];
   char brand[49];
   u8 family, model, stepping;
-  u8 physical_bits;  // MAXPHYADDR: 36 if CPUID does not say
+  u8 physical_bits;  // MAXPHYADDR: 36 if CPUID does not say, until verify_physical_bits() has looked
   bool pae, pge, nx, cx8, pse, tsc, msr, apic, smep, smap, mtrr, hypervisor;
 };
 
@@ -59,6 +59,10 @@ CpuFeatures read_cpu_features();
 /// The boot CPU's, filled by init_cpu_features().
 const CpuFeatures& cpu_features();
 void init_cpu_features();
+/// Corrects physical_bits where CPUID does not give it. Boot CPU, once traps and fixmap work.
+void verify_physical_bits();
+/// `assumed`, or 32 if an entry with its highest bit set is a reserved-bit fault.
+u8 probe_physical_bits(u8 assumed);
 
 /// Turns on what the CPU has: WP, PGE, SMEP, SMAP. NX is on since the first page table. Each CPU, early.
 void enable_protection();
