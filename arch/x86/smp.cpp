@@ -101,6 +101,19 @@ void start_cpu(u32 apic_id, PhysAddr low_page, CpuMemoryProvider provider, void 
 
 void on_reschedule(IrqsOff) {}  // the way out of every interrupt looks at need_resched
 
+/// What run_on_other_cpus() asks; one call at a time.
+struct Call {
+  void (*function)(IrqsOff) = nullptr;
+  std::atomic<CpuMask> waiting{0};
+};
+constinit Call call;
+constinit std::atomic<u32> call_lock{0};
+
+void on_call(IrqsOff off) {
+  call.function(off);
+  call.waiting.fetch_and(~(1u << this_cpu()), std::memory_order_release);
+}
+
 void on_stop(IrqsOff) { halt_forever(); }
 
 }  // namespace
@@ -130,6 +143,7 @@ extern "C" void cpu_entry() {
 void start_other_cpus(u32 limit, PhysAddr low_page, CpuMemoryProvider provider, void (*idle)()) {
   set_local_handler(kVectorReschedule, on_reschedule);
   set_local_handler(kVectorStop, on_stop);
+  set_local_handler(kVectorCall, on_call);
   init_tlb_interrupts();
   apic_ids[0] = local_apic_id();
   if (!have_lapic()) return;
@@ -149,6 +163,22 @@ u32 apic_id_of(u32 cpu) { return apic_ids[cpu]; }
 void send_reschedule_ipi(u32 cpu) {
   const IrqsOffGuard off;
   send_ipi(apic_ids[cpu], kVectorReschedule, off.token());
+}
+
+void run_on_other_cpus(void (*function)(IrqsOff)) {
+  if (online_cpus() == 1) return;
+  ASSERT(irqs_enabled());
+  while (call_lock.exchange(1, std::memory_order_acquire) != 0) cpu_relax();
+  call.function = function;
+  const CpuMask others = online_cpu_mask() & ~(1u << this_cpu());
+  call.waiting.store(others, std::memory_order_release);
+  for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
+    if ((others >> cpu & 1) == 0) continue;
+    const IrqsOffGuard off;
+    send_ipi(apic_ids[cpu], kVectorCall, off.token());
+  }
+  while (call.waiting.load(std::memory_order_acquire) != 0) cpu_relax();
+  call_lock.store(0, std::memory_order_release);
 }
 
 void stop_other_cpus() {

@@ -11,7 +11,7 @@
 
 namespace paean::arch {
 
-inline constexpr u32 kVectorReschedule = 0xf1, kVectorTlb = 0xf2, kVectorStop = 0xf3;
+inline constexpr u32 kVectorReschedule = 0xf1, kVectorTlb = 0xf2, kVectorStop = 0xf3, kVectorCall = 0xf4;
 
 /// Memory for one more CPU: its copy of the per-CPU variables, its first stack, its double-fault stack, all with addresses
 /// that every CPU sees. Given by the caller because arch has no allocator.
@@ -29,6 +29,9 @@ void start_other_cpus(u32 limit, PhysAddr low_page, CpuMemoryProvider provider, 
 
 /// Makes another CPU look at need_resched on its way out of an interrupt. Any context.
 void send_reschedule_ipi(u32 cpu);
+/// Runs `function` on every other online CPU, in its interrupt context, and waits until all have finished. One caller at
+/// a time (others wait). Interrupts on, as for TLB waits; `function` must not wait for another CPU.
+void run_on_other_cpus(void (*function)(IrqsOff));
 /// Stops all others for good: a panic. Any context; does not wait.
 void stop_other_cpus();
 

@@ -1,6 +1,8 @@
 // TLB generations and shootdown, and the CPUs that answer to them.
 #include "arch/tlb.hpp"
 
+#include <atomic>
+
 #include "arch/percpu.hpp"
 #include "arch/smp.hpp"
 #include "kernel/test/ktest.hpp"
@@ -63,6 +65,16 @@ KTEST(tlb, a_large_range_is_one_full_flush_a_cpu) {
   EXPECT(after.full_flushes != before.full_flushes);
   EXPECT(after.full_flushes - before.full_flushes <= online_cpus());  // idle CPUs flush when they wake
   EXPECT_EQ(after.range_shootdowns, before.range_shootdowns);
+}
+
+namespace {
+constinit std::atomic<u32> calls{0};
+}
+
+KTEST(smp, a_call_runs_once_on_every_other_cpu) {
+  calls = 0;
+  for (u32 i = 0; i < 1000; ++i) run_on_other_cpus([](IrqsOff) { calls.fetch_add(1); });
+  EXPECT_EQ(calls.load(), 1000 * (online_cpus() - 1));
 }
 
 KTEST(smp, every_cpu_has_its_own_variables, .flags = TestFlag::NeedsSmp) {
