@@ -47,6 +47,8 @@ class StackPool final : public ThreadMemory {
   void give_back(void* object) override;
   void trim();
   StackPoolCounts counts();
+  VirtAddr start() const { return base_; }
+  VirtAddr end() const { return base_ + slot_count_ * kStackSlotBytes; }
 
  private:
   VirtAddr stack_of(u32 slot) const { return base_ + slot * kStackSlotBytes + kPageSize; }
@@ -225,6 +227,13 @@ StackPoolCounts StackPool::counts() {
 void init_stack_pool() {
   pool.init();
   set_thread_memory(pool);
+}
+
+VirtAddr stack_window_end() { return pool.end(); }
+
+std::optional<VirtAddr> guard_page_below(VirtAddr inside) {
+  if (inside < pool.start() || inside >= pool.end()) return std::nullopt;
+  return inside - (inside - pool.start()) % kStackSlotBytes;
 }
 
 void trim_stack_pool() { pool.trim(); }

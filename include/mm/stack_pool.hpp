@@ -9,6 +9,8 @@
 // Objects lie in lowmem, eight to a page.
 #pragma once
 
+#include <optional>
+
 #include "lib/addr.hpp"
 
 namespace paean {
@@ -21,6 +23,11 @@ void init_stack_pool();
 
 /// Frees the pages of stacks and objects that no thread uses. May sleep; interrupts on.
 void trim_stack_pool();
+
+/// The dynamic area from here to layout().vmalloc_end() is not the pool's.
+VirtAddr stack_window_end();
+/// The lowest byte of the guard page below the stack that holds `inside`; nullopt if it is in no stack of the pool.
+std::optional<VirtAddr> guard_page_below(VirtAddr inside);
 
 struct StackPoolCounts {
   u32 slots, used, cached;
