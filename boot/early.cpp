@@ -9,8 +9,8 @@
 #include <multiboot/multiboot.h>
 
 #include <initializer_list>
-#include "arch/boot_info.hpp"
 
+#include "arch/boot_info.hpp"
 #include "arch/cpu.hpp"
 #include "arch/layout.hpp"
 #include "arch/pte.hpp"

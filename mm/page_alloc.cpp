@@ -1,5 +1,6 @@
 #include "mm/page_alloc.hpp"
 
+#include "kernel/preempt.hpp"
 #include "lib/log.hpp"
 #include "mm/bad_free.hpp"
 #include "mm/highmem.hpp"
@@ -28,10 +29,10 @@ bool above_watermark(const Zone& z, u32 free, u32 wanted, ZoneId highest, Effort
 [[gnu::always_inline]] inline void compiler_barrier() { asm volatile("" ::: "memory"); }
 
 /// Claims this CPU's stacks, unless an interrupt came into the middle of somebody else's claim.
-[[gnu::always_inline]] inline bool claim_stacks() { return page_stacks_busy.claim(); }
+[[gnu::always_inline]] inline bool claim_stacks() { return percpu_claims.claim(); }
 [[gnu::always_inline]] inline void release_stacks() {
   compiler_barrier();
-  page_stacks_busy.set(0);
+  percpu_claims.set(0);
 }
 
 [[gnu::always_inline]] inline void account_taken(Page* page, Order order, LedgerRow row) {
@@ -97,7 +98,7 @@ Page* take_from_zones(AllocFlags flags, Order order, Owner owner, Effort effort,
   for (u32 i = std::to_underlying(flags.zone()) + 1; i-- != 0;) {
     Zone& z = zone(static_cast<ZoneId>(i));
     if (z.empty()) continue;
-    if (page_stacks_busy.is_zero()) {
+    if (percpu_claims.is_zero()) {
       if (Page* page = take_through_stack(z, order, owner, flags.zone(), off)) return page;
     }
     if (Page* page = take_from_buddy(z, order, owner, flags.zone(), effort, off)) return page;
@@ -141,7 +142,7 @@ constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
   Zone& z = zone(row.zone());
   const IrqsOffGuard off;
   ledger_counters.local().pages[row.value()] -= order.pages();
-  if (page_stacks_busy.is_zero()) {
+  if (percpu_claims.is_zero()) {
     ZoneStacks& stacks = stacks_for(row.zone_index());
     if (order == Order{0}) {
       if (stacks.singles.count == ZoneStacks::Singles::kCapacity) {
@@ -263,7 +264,7 @@ void free_pages_at(VirtAddr address, Order order) {
 
 void drain_local_pages() {
   const IrqsOffGuard off;
-  if (!page_stacks_busy.is_zero()) return;
+  if (!percpu_claims.is_zero()) return;
   for (const ZoneId id : kAllZones) {
     const ZoneStacks& stacks = stacks_for(std::to_underlying(id));
     if (stacks.singles.count != 0) drain_singles(zone(id), stacks.singles.count, off.token());

@@ -5,7 +5,6 @@ namespace paean {
 using arch::IrqsOff;
 
 PER_CPU(CpuStacks, page_stacks);
-PER_CPU(u32, page_stacks_busy){0u};
 
 namespace {
 

@@ -5,7 +5,7 @@
 # What a person may set on the command line, in the environment or in local.mk; empty means the script's default.
 # A $ in it is a $ (memmap=64M$0x10000000), not make's; $$ is one too.
 override CMDLINE := $(subst $$$$,$$,$(value CMDLINE))
-export MEM CPUS CPU ACCEL MACHINE CMDLINE QEMU QEMUEXTRA TEST TIMEOUT GDBPORT TOOLPREFIX V DEBUG UBSAN COV
+export MEM CPUS CPU ACCEL MACHINE CMDLINE QEMU QEMUEXTRA TEST TIMEOUT GDBPORT TOOLPREFIX V DEBUG UBSAN
 
 .PHONY: run run-iso test debug gdb qemu-gdb bench lint format doctor help
 

@@ -84,19 +84,28 @@ void handle_irq(u32 irq, IrqsOff off) {
 
 }  // namespace
 
-extern "C" void trap_dispatch(TrapFrame* frame) {
-  const IrqsOff off = IrqsOff::assume();
-  if (frame->vector < kVectorIrqBase) return handle_exception(*frame);
-  if (!cpu_is_idle.is_zero()) tlb_leave_idle();
-  if (frame->vector < kVectorIrqBase + kIsaIrqs) return handle_irq(frame->vector - kVectorIrqBase, off);
-  if (const u32 local = frame->vector - kFirstLocalVector; local < kLocalVectors && local_handlers[local] != nullptr) {
-    if (frame->vector == kVectorTimer) ++irq_counts.local().taken[kIsaIrqs];
+namespace {
+
+void handle_interrupt(const TrapFrame& frame, IrqsOff off) {
+  if (frame.vector < kVectorIrqBase + kIsaIrqs) return handle_irq(frame.vector - kVectorIrqBase, off);
+  if (const u32 local = frame.vector - kFirstLocalVector; local < kLocalVectors && local_handlers[local] != nullptr) {
+    if (frame.vector == kVectorTimer) ++irq_counts.local().taken[kIsaIrqs];
     end_of_local_interrupt();
     local_handlers[local](off);
     return;
   }
-  if (frame->vector == kVectorSpurious) return;  // by definition without an end-of-interrupt
-  fatal_trap(*frame, "unexpected interrupt vector");
+  if (frame.vector == kVectorSpurious) return;  // by definition without an end-of-interrupt
+  fatal_trap(frame, "unexpected interrupt vector");
+}
+
+}  // namespace
+
+extern "C" void trap_dispatch(TrapFrame* frame) {
+  if (frame->vector < kVectorIrqBase) return handle_exception(*frame);
+  if (!cpu_is_idle.is_zero()) tlb_leave_idle();
+  interrupt_begins();
+  handle_interrupt(*frame, IrqsOff::assume());
+  interrupt_ends();
 }
 
 /// Runs as a task: the registers at the fault are in the task that was interrupted.

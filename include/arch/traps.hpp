@@ -70,6 +70,11 @@ void print_frame(Sink& out, const TrapFrame& frame);
 /// `#0 c01034ab func+0x1b/0x40` lines from a frame pointer upwards; stops at anything odd.
 void print_backtrace(Sink& out, u32 eip, u32 ebp);
 
+/// Around the handler of every interrupt, exceptions not counted; the second may run other threads before it returns.
+/// Implemented by kernel/sched/scheduler.cpp.
+void interrupt_begins();
+void interrupt_ends();
+
 /// Called for a trap that nothing handles. Implemented by kernel/base/panic.cpp; never returns.
 [[noreturn]] void fatal_trap(const TrapFrame& frame, std::string_view what);
 

@@ -17,16 +17,20 @@ class Uart {
 
   constexpr explicit Uart(u16 base) : base_(base) {}
 
-  /// Programs the port. `divisor` = 115200 / baud, at least 1. Interrupts stay off.
+  /// Programs the port. `divisor` = 115200 / baud, at least 1. Interrupts stay off. What was received already stays to
+  /// be read, even the first bytes of a pipe that QEMU holds: switching the FIFO on would drop them, so it then stays
+  /// as it is, and QEMU holds back what does not fit. In loop-back mode, a loader's leftover, they are our own echo.
   [[gnu::always_inline]] void init(u16 divisor) const {
+    const bool echo = (in8(base_ + kModemControl) & kLoopBack) != 0;
     out8(base_ + kInterruptEnable, 0);
     out8(base_ + kLineControl, kDivisorLatch);
     out8(base_ + kData, static_cast<u8>(divisor));
     out8(base_ + kInterruptEnable, static_cast<u8>(divisor >> 8));
     out8(base_ + kLineControl, kEightBits);
-    out8(base_ + kFifoControl, kFifoEnableAndClear);
+    const bool received = !echo && has_data();
+    if (!received) out8(base_ + kFifoControl, kFifoEnableAndClear);
     out8(base_ + kModemControl, kDtrRtsOut2);
-    (void)in8(base_ + kData);
+    if (!received) (void)in8(base_ + kData);
   }
 
   /// Sends one byte; gives up on a port that is not there instead of waiting for ever.
@@ -50,7 +54,7 @@ class Uart {
   static constexpr u16 kData = 0, kInterruptEnable = 1, kInterruptId = 2, kFifoControl = 2, kLineControl = 3;
   static constexpr u16 kModemControl = 4, kLineStatus = 5;
   static constexpr u8 kDivisorLatch = 0x80, kEightBits = 0x03, kFifoEnableAndClear = 0x07, kDtrRtsOut2 = 0x0b;
-  static constexpr u8 kTransmitEmpty = 0x20, kDataReady = 0x01;
+  static constexpr u8 kTransmitEmpty = 0x20, kDataReady = 0x01, kLoopBack = 0x10;
   static constexpr u32 kMaxWait = 100000;  // far longer than a byte takes at 1200 baud
   u16 base_;
 };

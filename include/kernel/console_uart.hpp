@@ -17,7 +17,7 @@ void init_console_input();
 
 /// A byte that was typed, if there is one.
 std::optional<u8> console_try_read();
-/// Halts until an interrupt, unless a byte is there already. Leaves interrupts on.
+/// Sleeps until a byte is there.
 void console_wait();
 
 }  // namespace paean

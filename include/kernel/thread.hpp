@@ -1,17 +1,21 @@
 // Kernel threads: preemptive, one run queue a CPU, idle CPUs steal.
 //
-//   Ready --pick--> Running --block()--> Blocked --wake()--> Ready
-//                      |--exit--> Dead --reaped by join or by the idle thread
+//   Ready --pick--> Running --park()--> Blocked --unpark()--> Ready
+//                      |--exit--> Dead --reaped by join, or by the next thread that is made
 //
 // Each thread has a stack of 8 KiB with an unmapped guard page below it, in a window of the dynamic area; its pages come
-// from highmem, so a thread costs lowmem only for this object. Eight priorities; within one, round robin in slices of
+// from highmem, so a thread costs lowmem only for its object. Eight priorities; within one, round robin in slices of
 // one tick; a lower one runs only when no higher one is ready on that CPU (simple but honest: no boosting).
 //
-// Locking: a thread's state is guarded by the run-queue lock of the CPU it is on (LockRank::RunQueue). The struct itself
+// A CPU without anything to do takes a ready thread from another CPU's queue, unless that thread is bound to its CPU
+// or holds local maps there.
+//
+// Locking: a thread's state is guarded by the run-queue lock of the CPU it is on (LockRank::RunQueue). The object itself
 // lives until it is reaped; `join` may be called once.
 #pragma once
 
 #include "lib/addr.hpp"
+#include "lib/format.hpp"
 #include "lib/result.hpp"
 
 namespace paean {
@@ -23,34 +27,53 @@ enum class Detach : u8 { No, Yes };
 
 struct ThreadOptions {
   Priority priority = Priority::Normal;
-  i32 cpu = -1;                 // bound to this CPU; -1: any
-  Detach detach = Detach::No;   // Yes: nobody joins, it is reaped when it ends
+  i32 cpu = -1;                // bound to this CPU; -1: any
+  Detach detach = Detach::No;  // Yes: nobody joins, it is reaped after its end
 };
 
 using ThreadEntry = void (*)(void* argument);
 
 /// Makes a thread that is ready to run. The name is copied (15 characters). OutOfMemory; TooLarge when all stacks are in
-/// use. May sleep.
+/// use; InvalidArgument for a CPU that runs no threads. May sleep.
 [[nodiscard]] Result<Thread*> thread_create(std::string_view name, ThreadEntry entry, void* argument,
                                             ThreadOptions options = {});
-/// Waits for its end and frees it. May sleep.
+/// Waits for its end and frees it. May sleep. Joining oneself or a detached thread panics.
 void thread_join(Thread* thread);
-/// Ends the calling thread.
+/// Ends the calling thread. Debug builds panic if it holds a lock.
 [[noreturn]] void thread_exit();
+/// Frees detached threads that have ended. Any context that may take locks.
+void reap_threads();
 
-/// The running thread; never nullptr once init_threads() has run.
+/// The running thread; nullptr before init_threads().
 Thread* current_thread();
 std::string_view thread_name(const Thread* thread);
 u32 thread_id(const Thread* thread);
+/// Time slices that it has used or begun; switches to it.
+u32 thread_slices(const Thread* thread);
+u32 thread_runs(const Thread* thread);
+/// Threads that exist, idle ones included.
+u32 thread_count();
+/// Threads that are running or ready on any CPU, idle ones not counted: a hint.
+u32 runnable_threads();
+
+/// Sleeps until unpark() of this thread; at once if that has come already. May come back early: look at what you waited
+/// for, in a loop. Never in atomic context (checked in every build).
+void park();
+/// Wakes it, or makes its next park() return at once. Any context; the caller knows that the thread still exists.
+void unpark(Thread* thread);
 
 /// Lets others of the same priority run.
 void thread_yield();
 /// Sleeps at least so long, rounded up to ticks. May sleep (!).
 void thread_sleep_ms(u32 milliseconds);
 
-/// Turns the boot flow into the first thread and starts ticking. Boot CPU, interrupts off, after memory is up.
+/// Ticks of the boot CPU since its threads began; wraps.
+u32 ticks_now();
+
+/// Turns the boot flow into the first thread, "main" (id 1, bound to the boot CPU). Boot CPU, interrupts off, after
+/// memory is up.
 void init_threads();
-/// The same for another CPU: the flow that calls becomes its idle thread. Never returns.
+/// The same for another CPU: the flow that calls becomes its idle thread. Interrupts off.
 [[noreturn]] void run_idle_thread();
 /// From the timer interrupt of each CPU: time slices and timers.
 void scheduler_tick();
@@ -61,11 +84,29 @@ void preempt_from_interrupt();
 /// restored here (mm registers it). One at most.
 using SwitchHook = void (*)(Thread* from, Thread* to);
 void set_switch_hook(SwitchHook hook);
-/// Room for the hook's owner in each thread, zeroed at creation.
+/// Room for the hook's owner in each thread, zeroed at creation. While word 0 of a thread that does not run is not 0, it
+/// stays on its CPU; a thread that ends so panics.
 inline constexpr u32 kThreadMapWords = 40;
 u32 (&thread_map_words(Thread* thread))[kThreadMapWords];
 
-/// For `ps`.
-void print_threads(class Sink& out);
+/// Where thread objects and stacks come from; mm registers it before init_threads().
+struct ThreadPlace {
+  void* object;        // kThreadObjectBytes, lowmem
+  VirtAddr stack_top;  // of kThreadStackBytes; the page below the stack is never mapped
+};
+inline constexpr u32 kThreadStackBytes = 8192;
+inline constexpr u32 kThreadObjectBytes = 508;
+class ThreadMemory {
+ public:
+  virtual Result<ThreadPlace> take() = 0;
+  virtual void give_back(void* object) = 0;
+
+ protected:
+  ~ThreadMemory() = default;
+};
+void set_thread_memory(ThreadMemory& memory);
+
+/// Lines for `ps`.
+void print_threads(Sink& out);
 
 }  // namespace paean

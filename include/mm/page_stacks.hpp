@@ -4,9 +4,9 @@
 // are filled from and drained to the buddy in batches, so that the zone's lock is taken once for 64 pages. Blocks in a
 // stack count as free; their first page's word says Cached.
 //
-// The stacks belong to their CPU. Whoever uses them marks them busy with one instruction instead of turning interrupts
-// off: an interrupt that finds them busy goes to the buddy, and a thread that holds the mark is not preempted (the
-// scheduler looks at it). Other CPUs only read the counts.
+// The stacks belong to their CPU. Whoever uses them marks them busy with one instruction (percpu_claims of
+// kernel/preempt.hpp) instead of turning interrupts off: an interrupt that finds them busy goes to the buddy, and a
+// thread that holds the mark is not preempted. Other CPUs only read the counts.
 // Source: per-CPU page lists of Linux 2.5; order 9 in them since 5.13.
 #pragma once
 
@@ -50,7 +50,6 @@ struct CpuStacks {
   ZoneStacks zone[kZoneCount];
 };
 extern arch::PerCpu<CpuStacks> page_stacks;
-extern arch::PerCpu<u32> page_stacks_busy;
 
 /// Fills an empty stack from its zone's buddy; watermarks are the caller's business. False if the buddy had nothing.
 /// The stacks are not busy.

@@ -43,7 +43,9 @@ void apply_panic(const CommandLine& options, Sink& complaints) {
   if (!value || *value == "exit") return;
   const auto seconds = parse_number(*value);
   if (!seconds) return complain(complaints, "panic", *value, "is not 0, a number or exit, using exit");
-  set_panic_action(*seconds == 0 ? PanicAction::Halt : PanicAction::Reboot);
+  if (*seconds == 0) return set_panic_action(PanicAction::Halt);
+  constexpr u64 kHour = 3600;
+  set_panic_action(PanicAction::Reboot, static_cast<u32>(*seconds < kHour ? *seconds : kHour));
 }
 
 void apply_loglevel(const CommandLine& options, Sink& complaints) {

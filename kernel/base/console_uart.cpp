@@ -6,6 +6,7 @@
 #include "arch/irq.hpp"
 #include "arch/traps.hpp"
 #include "arch/uart.hpp"
+#include "kernel/wait.hpp"
 #include "lib/log.hpp"
 
 namespace paean {
@@ -27,9 +28,10 @@ class UartSink final : public Sink {
 };
 constinit UartSink uart_sink;
 
-// One producer, the interrupt, and one consumer on the same CPU: indices are enough.
+// One producer, the interrupt, and one consumer: indices are enough.
 constinit std::atomic<u32> ring_head = 0, ring_tail = 0;
 constinit u8 ring[kRingBytes];
+constinit WaitQueue reader;
 
 void on_interrupt(arch::IrqsOff) {
   kSerial.acknowledge();
@@ -39,6 +41,7 @@ void on_interrupt(arch::IrqsOff) {
     ring[ring_head % kRingBytes] = byte;
     ring_head = ring_head + 1;
   }
+  if (reader.waiting() != 0) (void)reader.wake_one();
 }
 
 }  // namespace
@@ -62,11 +65,7 @@ std::optional<u8> console_try_read() {
 }
 
 void console_wait() {
-  arch::disable_irqs();
-  if (ring_tail == ring_head)
-    arch::wait_for_irq();
-  else
-    arch::enable_irqs();
+  reader.wait([] { return ring_tail != ring_head; });
 }
 
 }  // namespace paean

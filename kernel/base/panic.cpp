@@ -3,6 +3,7 @@
 #include "arch/cpu.hpp"
 #include "arch/smp.hpp"
 #include "arch/traps.hpp"
+#include "arch/tsc.hpp"
 #include "lib/assert.hpp"
 #include "lib/log.hpp"
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr u32 kMaxReports = 4;
 constinit PanicAction panic_action = PanicAction::Exit;
+constinit u32 reboot_seconds = 0;
 using Report = void (*)(Sink& out);
 constinit Report reports[kMaxReports] = {};
 constinit u32 report_count = 0;
@@ -32,7 +34,10 @@ void enter_panic() {
   for (u32 i = 0; i < report_count; ++i) reports[i](console_sink());
   print("--- end of panic ---\n");
   if (panic_action == PanicAction::Exit) arch::debug_exit(arch::ExitCode::Panic);
-  if (panic_action == PanicAction::Reboot) arch::reboot();
+  if (panic_action == PanicAction::Reboot) {
+    for (u32 i = 0; i < reboot_seconds; ++i) arch::delay_microseconds(1'000'000);
+    arch::reboot();
+  }
   arch::halt_forever();
 }
 
@@ -40,7 +45,10 @@ void print_place(SourceLine where) { print("at {}:{}\n", where.file, where.line)
 
 }  // namespace
 
-void set_panic_action(PanicAction action) { panic_action = action; }
+void set_panic_action(PanicAction action, u32 seconds) {
+  panic_action = action;
+  reboot_seconds = seconds;
+}
 
 void add_panic_report(void (*report)(Sink&)) {
   if (report_count < kMaxReports) reports[report_count++] = report;

@@ -4,17 +4,67 @@ namespace paean {
 
 PER_CPU(u32, held_ranks){0u};
 
+namespace {
+
+PER_CPU(HeldLocks, spinning_locks);
+
+}  // namespace
+
+const HeldLocks& spinning_locks_of(u32 cpu) { return spinning_locks.on(cpu); }
+
 #ifdef PAEAN_DEBUG
-void SpinLock::check_order() const {
-  const u32 mine = static_cast<u32>(rank_);
-  const u32 held = held_ranks.local();
-  if ((held >> mine) != 0) {
-    held_ranks.local() = 0;  // the panic itself takes locks
-    panic("lock order: rank {} wanted while ranks {:#x} are held", mine, held);
-  }
+
+namespace {
+
+constinit bool checking = true;
+
+LockContext present_context(u32 eflags) {
+  const u32 count = preempt_count.get();
+  return LockContext{.interrupts_on = (eflags & arch::kEflagsIf) != 0,
+                     .interrupt_depth = count / kInterruptCount,
+                     .preempt_depth = count % kInterruptCount};
 }
-void SpinLock::note_held() const { held_ranks.local() |= 1u << static_cast<u32>(rank_); }
-void SpinLock::note_released() const { held_ranks.local() &= ~(1u << static_cast<u32>(rank_)); }
+
+void report(LockFault fault, const LockUse* lock, u32 ranks) {
+  if (fault == LockFault::None || !checking) return;
+  checking = false;  // the panic itself takes locks
+  if (lock == nullptr) panic("{}, ranks {:#x} held", lock_fault_name(fault), ranks);
+  panic("{}: rank {}, ranks {:#x} held", lock_fault_name(fault), static_cast<u32>(lock->rank), ranks);
+}
+
+}  // namespace
+
+void SpinLock::note_wanted() {
+  const u32 flags = arch::save_and_disable_irqs();
+  HeldLocks& held = spinning_locks.local();
+  const LockFault fault = checking ? held.want_spinning(use_, present_context(flags)) : LockFault::None;
+  report(fault, &use_, held.ranks());
+  held_ranks.set(held.ranks());
+  arch::restore_irqs(flags);
+}
+
+void SpinLock::note_released() {
+  const u32 flags = arch::save_and_disable_irqs();
+  HeldLocks& held = spinning_locks.local();
+  const LockFault fault = checking ? held.release(use_, present_context(flags)) : LockFault::None;
+  report(fault, &use_, held.ranks());
+  held_ranks.set(held.ranks());
+  arch::restore_irqs(flags);
+}
+
+void check_locks_at_exit(const HeldLocks& sleeping) { report(sleeping.at_exit(), nullptr, sleeping.ranks()); }
+
+void note_sleeping_wanted(LockUse& lock) {
+  HeldLocks& held = held_sleeping_locks();
+  const u32 flags = arch::read_eflags();
+  if (checking) report(held.want_sleeping(lock, spinning_locks.local(), present_context(flags)), &lock, held.ranks());
+}
+
+void note_sleeping_released(const LockUse& lock) {
+  HeldLocks& held = held_sleeping_locks();
+  if (checking) report(held.release(lock, present_context(arch::read_eflags())), &lock, held.ranks());
+}
+
 #endif
 
 }  // namespace paean

@@ -29,8 +29,16 @@ std::string_view region_of(VirtAddr va) {
   return va < arch::kFixmapEnd ? "fixmap" : "never mapped";
 }
 
+/// Where runs are printed, and how many there were.
+struct RunPrinter {
+  Sink& out;
+  u32 count = 0;
+};
+
 void print_run(const arch::MappingRun& run, void* context) {
-  Sink& out = *static_cast<Sink*>(context);
+  RunPrinter& printer = *static_cast<RunPrinter*>(context);
+  Sink& out = printer.out;
+  ++printer.count;
   const u32 bytes = run.last - run.start + 1;
   format_to(out, "{:08x}-{:08x} {:>7}K -> {:010x} {} ", run.start, run.last, bytes / kKiB, run.physical,
             run.size == arch::PageSize::Large ? "2M" : "4K");
@@ -40,7 +48,8 @@ void print_run(const arch::MappingRun& run, void* context) {
 
 CommandStatus show_ptdump(Args& args, Sink& out) {
   if (!args.end()) return CommandStatus::Usage;
-  arch::for_each_mapping(VirtAddr{0}, VirtAddr{0xffffffff}, print_run, &out);
+  RunPrinter printer{out};
+  arch::for_each_mapping(VirtAddr{0}, VirtAddr{0xffffffff}, print_run, &printer);
   return CommandStatus::Ok;
 }
 
@@ -58,7 +67,9 @@ CommandStatus show_mappings(Args& args, Sink& out) {
     format_to(out, "showmappings: the range ends before it begins\n");
     return CommandStatus::Failed;
   }
-  arch::for_each_mapping(*first, last, print_run, &out);
+  RunPrinter printer{out};
+  arch::for_each_mapping(*first, last, print_run, &printer);
+  if (printer.count == 0) format_to(out, "nothing is mapped in {:08x}-{:08x} ({})\n", *first, last, region_of(*first));
   return CommandStatus::Ok;
 }
 

@@ -44,12 +44,12 @@ def verbose():
 
 
 def build_folder(flavour=None):
-    """build, build/debug, build/ubsan or build/cov, from the flavour or else from make's BUILD or DEBUG=1 etc."""
+    """build, build/debug or build/ubsan, from the flavour or else from make's BUILD or DEBUG=1 etc."""
     if flavour is None:
         if env("BUILD"):
             return env("BUILD")
         flavour = "release"
-        for name in ("DEBUG", "UBSAN", "COV"):
+        for name in ("DEBUG", "UBSAN"):
             if env(name, "0") != "0":
                 flavour = name.lower()
     return "build" if flavour == "release" else f"build/{flavour}"

@@ -78,15 +78,18 @@ GROUPS = (("lint", "kernel"), ("host", "bench"), ("fuzz", "boot"))
 ORDER = ("build", "lint", "host", "fuzz", "kernel", "boot", "bench")
 
 
+def forget_settings():
+    """Settings meant for `make run` must not change what the tests test."""
+    for name in ("MEM", "CPUS", "CPU", "MACHINE", "CMDLINE", "ACCEL", "BUILD", "DEBUG", "UBSAN", "TEST", "TIMEOUT",
+                 "QEMU", "QEMUEXTRA", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+        os.environ.pop(name, None)
+
+
 def run_one(command):
     """(status, output) of a command; one that cannot start is a failure with its reason as the output."""
-    # Settings meant for `make run` must not change what the tests test.
-    environment = {key: value for key, value in os.environ.items()
-                   if key not in ("MEM", "CPUS", "CPU", "MACHINE", "CMDLINE", "ACCEL", "BUILD", "DEBUG", "UBSAN", "COV",
-                                  "TEST", "TIMEOUT", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     try:
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True, errors="replace", env=environment, check=False)
+                                text=True, errors="replace", check=False)
     except OSError as error:
         return 127, f"{command[0]}: {error.strerror}\n"
     return result.returncode, result.stdout
@@ -206,10 +209,12 @@ def main():
         print("\n".join(ORDER))
         return
     wanted = options.stages or list(ORDER)
+    stages = all_stages(options)
+    forget_settings()
     os.makedirs(LOGS, exist_ok=True)
     results = [run_build()]  # every stage needs what it makes; an up-to-date build takes no time
     report(results[0])
-    for result in run_groups(all_stages(options), wanted):
+    for result in run_groups(stages, wanted):
         report(result)
         results.append(result)
     sys.exit(0 if summary(results) else 1)

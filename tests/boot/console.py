@@ -41,6 +41,15 @@ def banner() -> str:
         return f"{len(commands_of(guest))} commands"
 
 
+def typed_before_boot() -> str:
+    """What stands in the pipe before the machine starts is read from its first byte on."""
+    with at_prompt() as guest:
+        guest.process.stdin.write(b"echo early bird\nmeminfo\n")
+        guest.expect(rb"[\r\n]early bird\r?\n", 40)
+        guest.expect(rb"MemTotal:", 10)
+    return ""
+
+
 def every_command() -> str:
     """Each command alone, with arguments that make sense and with arguments that do not."""
     runs = 0
@@ -156,6 +165,20 @@ def ends(command: str) -> str:
         return ""
 
 
+def panic_reboots() -> str:
+    """panic=n: the report stays on the console for n seconds, then the machine starts again."""
+    with at_prompt(append="panic=2") as guest:
+        guest.expect_prompt()
+        guest.send(b"panic\r")
+        guest.expect(rb"end of panic", 15, panic_is_expected=True)
+        start = time.monotonic()
+        status = guest.wait_exit(15, panic_is_expected=True)
+        seconds = time.monotonic() - start
+        check(status == 0, f"panic=2 ended with {qemu.describe_status(status)}")
+        check(1.0 < seconds < 12.0, f"the machine was reset after {seconds:.1f} s")
+    return f"reset after {seconds:.1f} s"
+
+
 def same_pages(seed: int) -> str:
     """alloc and free from the console give back what they took: free pages before and after are equal."""
     with at_prompt() as guest:
@@ -172,7 +195,8 @@ def free_kb(text: str) -> int:
 
 
 def cases(options) -> list[Case]:
-    named = [("banner", banner), ("every_command", every_command), ("editing", editing), ("line_ends", line_ends),
+    named = [("banner", banner), ("typed_before_boot", typed_before_boot), ("panic_reboots", panic_reboots),
+             ("every_command", every_command), ("editing", editing), ("line_ends", line_ends),
              ("long_line", long_line), ("run_and_exit", run_and_exit), ("same_pages", lambda: same_pages(1))]
     named += [(f"noise-{seed}", lambda seed=seed: noise(seed)) for seed in range(20 if options.full else 2)]
     named += [(f"ends-{command}", lambda command=command: ends(command)) for command in ENDING]

@@ -242,11 +242,7 @@ class Guest:
     def monitor(self, command: str, **arguments):
         """One QMP command; returns its result."""
         if self._monitor is None:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(10)
-            while not os.path.exists(self._monitor_path) and self.process.poll() is None:
-                time.sleep(0.01)  # QEMU makes it before it starts the guest
-            connection.connect(self._monitor_path)
+            connection = self._connect_monitor()
             self._monitor = connection.makefile("rwb")
             connection.close()  # the file object keeps the connection
             self._monitor.readline()
@@ -259,6 +255,21 @@ class Guest:
                 return reply["return"]
             if "error" in reply:
                 raise GuestFailure(f"monitor: {command}: {reply['error']}")
+
+    def _connect_monitor(self) -> socket.socket:
+        """QEMU makes the socket, and a moment later listens to it."""
+        deadline = time.monotonic() + 10
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(10)
+            try:
+                connection.connect(self._monitor_path)
+                return connection
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                connection.close()
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise GuestFailure(f"QEMU's monitor cannot be reached: {error.strerror}") from error
+            time.sleep(0.01)
 
     def physical_memory(self, address: int, length: int) -> bytes:
         path = os.path.join(self._directory, "memory")

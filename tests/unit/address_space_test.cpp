@@ -7,6 +7,7 @@
 #include "arch/layout.hpp"
 #include "arch/traps.hpp"
 #include "mm/boot_memory.hpp"
+#include "mm/stack_pool.hpp"
 
 namespace paean {
 
@@ -201,7 +202,7 @@ KTEST(address_space, global_translations_can_be_flushed) {
   // A global page's entry is changed under the CPU's nose; flush_tlb_all() must make it see the change.
   const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
   REQUIRE(page);
-  const VirtAddr va = layout().vmalloc_start;
+  const VirtAddr va = stack_window_end();
   const arch::PteValue value = arch::make_leaf(to_phys(page_to_pfn(*page)), arch::Protection::ReadWrite);
   REQUIRE(arch::with_pte(va, [](arch::Pte& pte, u64 raw) { pte.set(arch::PteValue{raw}); }, bits(value)));
   EXPECT(arch::probe_write(va, 42));
@@ -216,7 +217,7 @@ KTEST(address_space, global_translations_can_be_flushed) {
 KTEST(address_space, protect_and_unmap_take_effect_at_once) {
   const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
   REQUIRE(page);
-  const VirtAddr va = layout().vmalloc_start + kPageSize;
+  const VirtAddr va = stack_window_end() + kPageSize;
   const PhysAddr frame = to_phys(page_to_pfn(*page));
   REQUIRE(arch::map_range(va, frame, kPageSize, arch::Protection::ReadWrite, nullptr));
   EXPECT(arch::probe_write(va, 7));

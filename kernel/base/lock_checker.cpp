@@ -1,0 +1,98 @@
+#include "kernel/lock_checker.hpp"
+
+namespace paean {
+
+const char* lock_fault_name(LockFault fault) {
+  static constexpr const char* kNames[kLockFaults] = {
+      "no fault",
+      "lock order",
+      "lock taken again by its holder",
+      "lock released that is not held here",
+      "lock of an interrupt handler taken with interrupts on",
+      "sleeping in atomic context",
+      "lock held at the end",
+      "interrupts turned on with a lock held",
+      "too many locks held at once",
+  };
+  return kNames[static_cast<u32>(fault)];
+}
+
+const char* lock_rank_name(u32 rank) {
+  switch (static_cast<LockRank>(rank)) {
+    case LockRank::TestSleep: return "sleeping locks of tests";
+    case LockRank::TestSleepInner: return "sleeping locks of tests, inner";
+    case LockRank::Test: return "spinning locks of tests";
+    case LockRank::TestInner: return "spinning locks of tests, inner";
+    case LockRank::Kmap: return "kmap slots";
+    case LockRank::Zone: return "zone";
+    case LockRank::ThreadTable: return "thread table";
+    case LockRank::StackPool: return "stack pool";
+    case LockRank::Timer: return "timer wheel";
+    case LockRank::Sync: return "completions, read-write locks";
+    case LockRank::WaitQueue: return "wait queue";
+    case LockRank::RunQueue: return "run queue";
+    case LockRank::Shootdown: return "TLB shootdown";
+    case LockRank::LogRing: return "log";
+  }
+  return nullptr;
+}
+
+LockFault HeldLocks::fault_of_order(const LockUse& lock) const {
+  for (u32 i = 0; i < count_; ++i) {
+    if (held_[i].lock->rank >= lock.rank) return LockFault::Order;
+  }
+  return LockFault::None;
+}
+
+LockFault HeldLocks::add(const LockUse& lock, const LockContext& context) {
+  if (count_ == kDepth) return LockFault::TooDeep;
+  held_[count_++] = Held{&lock, context.interrupts_on};
+  return LockFault::None;
+}
+
+LockFault HeldLocks::want_spinning(LockUse& lock, const LockContext& context) {
+  if (holds(lock)) return LockFault::Recursion;
+  if (const LockFault fault = fault_of_order(lock); fault != LockFault::None) return fault;
+  // Written only when it changes: the line is shared by all who use the lock.
+  if (context.interrupt_depth != 0 && !lock.taken_in_interrupt) lock.taken_in_interrupt = true;
+  if (context.interrupts_on && !lock.taken_with_interrupts_on) lock.taken_with_interrupts_on = true;
+  if (lock.taken_in_interrupt && lock.taken_with_interrupts_on) return LockFault::IrqUnsafe;
+  return add(lock, context);
+}
+
+LockFault HeldLocks::want_sleeping(LockUse& lock, const HeldLocks& spinning, const LockContext& context) {
+  if (const LockFault fault = want_sleep(spinning, context); fault != LockFault::None) return fault;
+  if (holds(lock)) return LockFault::Recursion;
+  if (const LockFault fault = fault_of_order(lock); fault != LockFault::None) return fault;
+  return add(lock, context);
+}
+
+LockFault HeldLocks::release(const LockUse& lock, const LockContext& context) {
+  for (u32 i = count_; i-- != 0;) {
+    if (held_[i].lock != &lock) continue;
+    const bool turned_on = context.interrupts_on && !held_[i].interrupts_on;
+    for (--count_; i < count_; ++i) held_[i] = held_[i + 1];
+    return turned_on ? LockFault::InterruptsOn : LockFault::None;
+  }
+  return LockFault::NotHeld;
+}
+
+bool HeldLocks::holds(const LockUse& lock) const {
+  for (u32 i = 0; i < count_; ++i) {
+    if (held_[i].lock == &lock) return true;
+  }
+  return false;
+}
+
+u32 HeldLocks::ranks() const {
+  u32 mask = 0;
+  for (u32 i = 0; i < count_; ++i) mask |= 1u << static_cast<u32>(held_[i].lock->rank);
+  return mask;
+}
+
+LockFault want_sleep(const HeldLocks& spinning, const LockContext& context) {
+  const bool atomic = context.interrupt_depth != 0 || !context.interrupts_on || context.preempt_depth != 0;
+  return atomic || spinning.count() != 0 ? LockFault::SleepInAtomic : LockFault::None;
+}
+
+}  // namespace paean
