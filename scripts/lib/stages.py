@@ -68,7 +68,10 @@ def all_stages(options):
         Stage("host", [make_command("host-test")], "make host-test"),
         Stage("fuzz", [fuzz], "make fuzz-run"),
         Stage("kernel", [kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel", parallel=2),
-        Stage("boot", [["tests/boot/run_all.py", *full]], "tests/boot/run_all.py"),
+        # The lock order is checked in debug builds alone.
+        Stage("boot", [["tests/boot/run_all.py", *full],
+                       ["env", "BUILD=build/debug", "tests/boot/death.py", "--only", "boot.death.lock_order-*"]],
+              "tests/boot/run_all.py"),
         Stage("bench", [["scripts/bench", "--check", "--mem", "64G"]], "scripts/bench --check"),
     ]
     return {stage.name: stage for stage in stages}
