@@ -1,4 +1,4 @@
-"""Shell and Python scripts."""
+"""Shell and Python scripts, and the patches of the seeded bugs."""
 
 import ast
 import os
@@ -61,4 +61,16 @@ def python_syntax(tree):
     return complaints
 
 
-CHECKS = [("shebangs", shebangs), ("bash-syntax", bash_syntax), ("python-syntax", python_syntax)]
+def seeded_bugs(tree):
+    """Each patch of tests/mutants still applies to the sources that it names."""
+    complaints = []
+    for path in tree.files:
+        if path.startswith("tests/mutants/") and path.endswith(".patch"):
+            result = subprocess.run(["git", "apply", "--check", path], stderr=subprocess.PIPE, text=True, check=False)
+            if result.returncode:
+                complaints.append(f"{path}: {result.stderr.strip().splitlines()[-1]}")
+    return complaints
+
+
+CHECKS = [("shebangs", shebangs), ("bash-syntax", bash_syntax), ("python-syntax", python_syntax),
+          ("seeded-bugs", seeded_bugs)]
