@@ -1,13 +1,18 @@
-// What is wrong with a free. In a file of its own, so that the compiler does not know that bad_free() never returns:
-// the fast paths then jump here and stay leaf functions without a frame.
+// What is wrong with a free, or only unusual. In a file of its own, so that the compiler does not know that bad_free()
+// never returns: the fast paths then jump here and stay leaf functions without a frame.
 #include "mm/bad_free.hpp"
 
+#include "mm/kmap.hpp"
 #include "mm/page_alloc.hpp"
 
 namespace paean {
 
 void bad_free(Page* page, Order order) {
   const char* complaint = free_complaint(page, order);
+  if (complaint == nullptr && page->may_be_mapped()) {
+    kmap_drop_block(page, order);
+    return free_pages(page, order);
+  }
   panic("bad free of frame {:#x}, order {}: {} (page word {:08x})", page_to_pfn(page), order,
         complaint != nullptr ? complaint : "no reason found", page->word());
 }

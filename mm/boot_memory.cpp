@@ -4,6 +4,7 @@
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
 #include "kernel/log_lines.hpp"
+#include "mm/kmap.hpp"
 #include "mm/lowmem.hpp"
 #include "mm/multiboot_mmap.hpp"
 
@@ -92,6 +93,7 @@ void init_memory(const CommandLine& options) {
   check_mmu();
   init_frame_words();
   init_zones();
+  init_kmap(options);
 }
 
 void refuse_boot(const char* why) {

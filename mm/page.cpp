@@ -25,7 +25,7 @@ std::string_view name(Owner owner) {
 void Page::get() {
   u32 old = word();
   do {
-    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kReferenceMask) != 0);
+    ASSERT(type_in(old) == PageType::Block && (old & kReferenceMask) != 0);
     if ((old & kReferenceMask) == kReferenceMask) return;
   } while (!__atomic_compare_exchange_n(&word_, &old, old + kOneReference, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
@@ -33,7 +33,7 @@ void Page::get() {
 bool Page::put() {
   u32 old = word();
   for (;;) {
-    ASSERT(static_cast<PageType>(old >> 28) == PageType::Block && (old & kReferenceMask) != 0);
+    ASSERT(type_in(old) == PageType::Block && (old & kReferenceMask) != 0);
     if ((old & kReferenceMask) == kReferenceMask) return false;
     if ((old & kReferenceMask) == kOneReference) return true;  // the count stays 1 for the free that follows
     const u32 less = old - kOneReference;

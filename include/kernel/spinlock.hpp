@@ -86,7 +86,8 @@ const HeldLocks& spinning_locks_of(u32 cpu);
 
 /// Acts upon a wake-up that came while preemption was off. Two instructions if there was none.
 inline void check_after_unlock() {
-  if (!need_resched.is_zero()) [[unlikely]] preempt_check();
+  if (!need_resched.is_zero()) [[unlikely]]
+    preempt_check();
 }
 
 template <typename Mode>

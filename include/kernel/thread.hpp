@@ -81,9 +81,9 @@ void scheduler_tick();
 void preempt_from_interrupt();
 
 /// Called with the thread that goes and the one that comes, interrupts off, on every switch: local maps are saved and
-/// restored here (mm registers it). One at most.
+/// restored here (mm registers it). One at most; returns the one before.
 using SwitchHook = void (*)(Thread* from, Thread* to);
-void set_switch_hook(SwitchHook hook);
+SwitchHook set_switch_hook(SwitchHook hook);
 /// Room for the hook's owner in each thread, zeroed at creation. While word 0 of a thread that does not run is not 0, it
 /// stays on its CPU; a thread that ends so panics.
 inline constexpr u32 kThreadMapWords = 40;

@@ -1,9 +1,12 @@
 // Page words: everything that the kernel knows about a frame, in four bytes.
 //
-//   31    28 27   24 23                8 7        0
-//   | type  | order |    references     | ledger row |   Block: an allocated block; its first page says it all
-//   | type  | order |                                |   Cached: first page of a block in a CPU's stack
-//   | type  |                 reason                 |   Reserved: taken at boot, for ever
+//   31 30 28 27   24 23                8 7        0
+//   |m|type | order |    references     | ledger row |   Block: an allocated block; its first page says it all
+//   | |type | order |                                |   Cached: first page of a block in a CPU's stack
+//   | |type |                 reason                 |   Reserved: taken at boot, for ever
+//
+//   m: a page of the block may have a persistent map (mm/kmap.hpp), which the free then drops. Set by the first kmap
+//   and kept until the free: its fast path sees only that the word is not the usual one.
 //
 //   Free      in the buddy allocator, or behind the first page of a block
 //   Cached    in a CPU's stack: free, but the buddy does not know it
@@ -39,7 +42,7 @@ enum class Owner : u32 {
   Bounce,
   Console,  // taken by hand with the `alloc` command
   Test,
-  PerCpu,   // per-CPU variables and first stacks of CPUs
+  PerCpu,  // per-CPU variables and first stacks of CPUs
 };
 inline constexpr u32 kOwnerCount = 11;
 std::string_view name(Owner owner);
@@ -49,6 +52,7 @@ enum class PageType : u8 { Free, Cached, Block, Reserved, Hole };
 class Page {
  public:
   static constexpr u32 kMaxReferences = 0xffff;  // the count stays there: such a page is never freed again
+  static constexpr u32 kMapped = 1u << 31;
   static constexpr u32 kRowMask = 0xff, kOneReference = 0x100, kReferenceMask = kMaxReferences * kOneReference;
 
   constexpr Page() = default;
@@ -67,7 +71,11 @@ class Page {
   u32 word() const { return __atomic_load_n(&word_, __ATOMIC_RELAXED); }
   void set_word(u32 word) { __atomic_store_n(&word_, word, __ATOMIC_RELAXED); }
 
-  PageType type() const { return static_cast<PageType>(word() >> 28); }
+  static constexpr PageType type_in(u32 word) { return static_cast<PageType>((word >> 28) & 7); }
+  PageType type() const { return type_in(word()); }
+  bool may_be_mapped() const { return (word() & kMapped) != 0; }
+  void note_mapped() { (void)__atomic_fetch_or(&word_, kMapped, __ATOMIC_RELAXED); }
+  void note_unmapped() { (void)__atomic_fetch_and(&word_, ~kMapped, __ATOMIC_RELAXED); }
   Order order() const { return Order{(word() >> 24) & 15}; }
   u32 ledger_row() const { return word() & kRowMask; }
   Owner owner() const { return static_cast<Owner>(word() & 63); }

@@ -92,6 +92,7 @@ Thread* choose_next(RunQueue& queue, Thread* from) {
     else
       queue.push_back(from);
   }
+  if (from == queue.idle) from->state = ThreadState::Ready;
   Thread* to = queue.pop();
   return to != nullptr ? to : queue.idle;
 }
@@ -216,7 +217,8 @@ void scheduler_tick() {
   ++running->slices;
   if (me == 0) expire_timers();
   const RunQueue& queue = queues[me];
-  if (queue.ready_mask != 0 && (running == queue.idle || queue.best_priority() >= static_cast<u32>(running->priority))) {
+  if (queue.ready_mask != 0 &&
+      (running == queue.idle || queue.best_priority() >= static_cast<u32>(running->priority))) {
     need_resched.set(1);
   }
 }

@@ -174,7 +174,7 @@ u32 thread_count() {
 }
 u32 (&thread_map_words(Thread* thread))[kThreadMapWords] { return thread->map_words; }
 
-void set_switch_hook(SwitchHook hook) { __atomic_store_n(&switch_hook, hook, __ATOMIC_RELEASE); }
+SwitchHook set_switch_hook(SwitchHook hook) { return __atomic_exchange_n(&switch_hook, hook, __ATOMIC_ACQ_REL); }
 void set_thread_memory(ThreadMemory& provider) { memory = &provider; }
 
 void init_threads() {

@@ -1,9 +1,14 @@
 #include "kernel/test/environment.hpp"
 
 #include "arch/fixmap.hpp"
+#include "arch/smp.hpp"
+#include "kernel/preempt.hpp"
+#include "kernel/spinlock.hpp"
 #include "kernel/test/selftest.hpp"
+#include "kernel/thread.hpp"
 #include "mm/ledger.hpp"
 #include "mm/page_alloc.hpp"
+#include "mm/stack_pool.hpp"
 
 namespace paean {
 
@@ -24,7 +29,7 @@ static_assert(std::size(kOrderNames) == kOrderCount);
 static_assert(std::size(kOwnerNames) == kOwnerCount);
 
 constexpr usize kCountersOfZone = kOrderCount + kOwnerCount + 2;
-constexpr usize kCountersOfCpu = 3;
+constexpr usize kCountersOfCpu = 5;
 static_assert(kZoneCount * kCountersOfZone + kCountersOfCpu <= TestSnapshot::kCapacity);
 
 class KernelEnvironment final : public TestEnvironment {
@@ -36,12 +41,19 @@ class KernelEnvironment final : public TestEnvironment {
     return flags;
   }
 
-  void quiesce() override { drain_local_pages(); }
+  void quiesce() override {
+    reap_threads();
+    trim_stack_pool();
+    arch::run_on_other_cpus([](arch::IrqsOff) { drain_local_pages(); });
+    drain_local_pages();
+  }
 
   void take(TestSnapshot& into) override {
     for (u32 i = 0; i < kZoneCount; ++i) take_zone(into, i);
     into.add("this CPU", "live fixmap windows", arch::fix_depth());
-    into.add("this CPU", "lock ranks held", held_ranks.local());
+    into.add("this CPU", "lock ranks held", held_ranks.get());
+    into.add("this CPU", "preemption off", preempt_count.get());
+    into.add("kernel", "threads", thread_count());
     into.add("this CPU", "interrupts on", arch::irqs_enabled() ? 1 : 0);
   }
 

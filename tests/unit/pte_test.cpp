@@ -125,7 +125,7 @@ KTEST(pte, exchange_keeps_what_the_cpu_wrote) {
   const PhysAddr frame = to_phys(page_to_pfn(*page));
   {
     const arch::IrqsOffGuard off;  // an interrupt's own windows would be above ours, but keep the slot ours
-    arch::Pte& slot = *arch::fix_top.local();
+    arch::Pte& slot = arch::fix_next_entry();
     void* at = arch::fix_push(frame);
     const u64 quiet = (number(frame) | arch::leaf_flags_rw) & ~(kAccessed | kDirty);
     const PteValue before = slot.exchange(PteValue{quiet});

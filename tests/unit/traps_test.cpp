@@ -90,7 +90,7 @@ KTEST(traps, reserved_bits_fault) {
   const u32 physical_bits = arch::cpu_features().physical_bits;
   if (physical_bits >= 52) SKIP("every address bit of an entry is in use");
   const arch::IrqsOffGuard off;
-  arch::Pte& slot = *arch::fix_top.local();
+  arch::Pte& slot = arch::fix_next_entry();
   const Result<LowPfn> low = low_frame_at(page.address());
   REQUIRE(low);
   void* at = arch::fix_push(to_phys(low->pfn()));

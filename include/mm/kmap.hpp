@@ -1,0 +1,105 @@
+// kmap: addresses for highmem pages that last, for as many pages at a time as there are slots.
+//
+//   {
+//     const Kmap map{page};                 // may sleep
+//     map.as<Header>()->count = 0;          // so may this; the address is good on every CPU
+//   }
+//
+// 1024 slots (`pkmap=`), one page each, in a window of 4 MiB. A page keeps its slot after its last user has gone, so that
+// mapping it again is a look-up and one atomic increment: no lock, no page-table work, no shared line written but the
+// slot's own. The life of a slot, by its count:
+//
+//            take: entry written                   get: no lock
+//    +---+  ------------------->  +-----------+  <-------------  +---+
+//    | 0 |                        | n + 1     |                  | 1 |   cached: entry there, nobody uses it
+//    +---+                        | n users   |  ------------->  +---+
+//      ^                          +-----------+   last put         |
+//      |                                                           |  recycle: CAS 1 -> 0, entry cleared,
+//      |   every online CPU has flushed         parked in a ring   |  stamped with the TLB generation
+//      +----------------------- since the stamp <------------------+
+//
+//   * Recycling takes what the hand finds unused, a quarter of the pool at a time, when 1/8 is left. Every CPU that comes
+//     through the slow path flushes itself if there are younger stamps; the slots are clean when all have done so.
+//   * Only when no slot is clean does somebody send interrupts: everything unused is recycled first, the lock is
+//     dropped, and only CPUs that are behind are interrupted. Flush first, publish afterwards.
+//   * When every slot has a user, kmap sleeps. A slot that loses its last user wakes one sleeper, who looks first
+//     whether his page has been mapped meanwhile.
+//
+// Whoever sleeps for a map while he holds one may wait for himself: debug builds panic with the caller. kmap_many()
+// takes several at once, or none while it waits.
+// A freed page leaves no alias: its word remembers that it may have a map, the free takes the slow path (kmap_drop_page).
+// Lowmem pages have their direct address, unless `kmap=force`.
+// Context: kmap, kmap_many, kmap_flush_unused: may sleep. kmap_nonblock: threads only. kmap_if_mapped, kunmap: any.
+// Source: kmap of Linux 2.3.27 (slot states); the lock-free hit after the -rt patch of 2006; generations are new.
+#pragma once
+
+#include <span>
+
+#include "kernel/cmdline.hpp"
+#include "lib/result.hpp"
+#include "mm/page.hpp"
+
+namespace paean {
+
+inline constexpr u32 kDefaultPkmapSlots = 1024, kMinPkmapSlots = 64;
+
+/// Reads pkmap= and kmap=. Boot, once, after the frame words exist.
+void init_kmap(const CommandLine& options);
+
+/// Maps the page and returns its address. May sleep.
+[[nodiscard]] void* kmap(Page* page);
+/// Error::Busy instead of sleeping. Not in interrupts.
+[[nodiscard]] Result<void*> kmap_nonblock(Page* page);
+/// Only if it is mapped or cached already, else Error::NotFound. Takes no lock.
+[[nodiscard]] Result<void*> kmap_if_mapped(Page* page);
+/// All of them or none: `at[i]` for `pages[i]`. Holds nothing while it sleeps. TooLarge above a quarter of the pool.
+[[nodiscard]] Result<> kmap_many(std::span<Page* const> pages, std::span<void*> at);
+
+/// Panics if the page is not mapped.
+void kunmap(const Page* page);
+/// The same by address: cheaper. Any byte of the page.
+void kunmap_address(const void* at);
+void kunmap_many(std::span<Page* const> pages);
+
+/// Ends every cached map, on every CPU, before attributes of pages change. May sleep.
+void kmap_flush_unused();
+
+/// For the frame allocator: the block is being freed and its word says that a page of it may have a map. Panics if one
+/// has a user.
+void kmap_drop_block(Page* head, Order order);
+
+class [[nodiscard]] Kmap {
+ public:
+  explicit Kmap(Page* page) : at_(kmap(page)) {}
+  ~Kmap() { kunmap_address(at_); }
+  Kmap(const Kmap&) = delete;
+  Kmap& operator=(const Kmap&) = delete;
+
+  void* data() const { return at_; }
+  std::span<u8, kPageSize> bytes() const { return std::span<u8, kPageSize>{static_cast<u8*>(at_), kPageSize}; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(at_);
+  }
+
+ private:
+  void* at_;
+};
+
+struct KmapStatistics {
+  u32 slots, live, cached, parked;
+  u32 high_water;  // users at once, as seen by recycling and by sleepers
+  u64 hits, misses;
+  u32 flushes;          // somebody had to wait for other CPUs
+  u32 own_flushes;      // a CPU flushed itself on its way through the slow path
+  u32 ipis;             // CPUs interrupted by the flushes
+  u32 wraps;            // times that the whole pool was handed out
+  u32 ipis_if_wrapped;  // what one flush of all other CPUs for each wrap would have sent
+  u32 sleeps, wakes, dropped;
+};
+KmapStatistics kmap_statistics();
+
+/// For tests: the addresses are [start, start + slots pages).
+VirtAddr kmap_slot_address(u32 slot);
+
+}  // namespace paean

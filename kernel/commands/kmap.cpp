@@ -1,0 +1,33 @@
+// `kmapinfo`: what the persistent kmap slots are doing.
+#include "mm/kmap.hpp"
+#include "kernel/console/command.hpp"
+
+namespace paean {
+
+namespace {
+
+CommandStatus kmapinfo(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  const KmapStatistics s = kmap_statistics();
+  format_to(out, "slots         {:>10}   at {:#010x}-{:#010x}\n", s.slots, kmap_slot_address(0),
+            kmap_slot_address(s.slots) - 1);
+  format_to(out, "  in use      {:>10}   at most {} at once\n", s.live, s.high_water);
+  format_to(out, "  cached      {:>10}   mapped, without a user\n", s.cached);
+  format_to(out, "  clean       {:>10}   or waiting for a flush\n", s.parked);
+  const u64 maps = s.hits + s.misses;
+  format_to(out, "hits          {:>10}   {} % of {} maps\n", s.hits, maps == 0 ? 0 : s.hits * 100 / maps, maps);
+  format_to(out, "misses        {:>10}   the pool {} times over\n", s.misses, s.wraps);
+  format_to(out, "flushes       {:>10}   of other CPUs; {} by CPUs of themselves\n", s.flushes, s.own_flushes);
+  format_to(out, "IPIs sent     {:>10}\n", s.ipis);
+  format_to(out, "IPIs saved    {:>10}   against one flush each time over\n",
+            s.ipis_if_wrapped > s.ipis ? s.ipis_if_wrapped - s.ipis : 0);
+  format_to(out, "sleepers      {:>10}   since boot, {} wakes\n", s.sleeps, s.wakes);
+  format_to(out, "dropped       {:>10}   cached maps of freed pages\n", s.dropped);
+  return CommandStatus::Ok;
+}
+
+}  // namespace
+
+KCOMMAND(kmapinfo, "", "slots of kmap by state, hits, misses, flushes", kmapinfo)
+
+}  // namespace paean

@@ -1,0 +1,230 @@
+// Sleeping locks and events.
+#include "kernel/sync.hpp"
+
+#include "threads.hpp"
+
+namespace paean {
+
+namespace {
+
+constexpr u32 kWorkers = 10, kRounds = 10'000;
+
+/// A sum that is read, and written after others had the CPU.
+struct Sum {
+  Mutex mutex{LockRank::TestSleep};
+  u32 value = 0;
+  bool locked = true;
+};
+void add_slowly(u32& value, u32 round) {
+  const u32 read = *const_cast<volatile u32*>(&value);
+  if (round % 8 == 0) thread_yield();
+  *const_cast<volatile u32*>(&value) = read + 1;
+}
+void add_up(void* argument) {
+  auto& sum = *static_cast<Sum*>(argument);
+  for (u32 i = 0; i < kRounds; ++i) {
+    if (sum.locked) {
+      const MutexGuard guard{sum.mutex};
+      add_slowly(sum.value, i);
+    } else {
+      add_slowly(sum.value, i);
+    }
+  }
+}
+
+}  // namespace
+
+KTEST(sync, mutex_excludes, .flags = TestFlag::Slow) {
+  Sum sum;
+  Crew<kWorkers> crew;
+  for (u32 i = 0; i < kWorkers; ++i) REQUIRE(crew.add("adds", add_up, &sum));
+  crew.join();
+  EXPECT_EQ(sum.value, kWorkers * kRounds);
+  EXPECT(sum.mutex.holder() == nullptr);
+}
+
+KTEST(sync, without_a_mutex_sums_are_lost, .flags = TestFlag::Slow) {
+  Sum sum;
+  sum.locked = false;
+  Crew<kWorkers> crew;
+  for (u32 i = 0; i < kWorkers; ++i) REQUIRE(crew.add("adds", add_up, &sum));
+  crew.join();
+  EXPECT(sum.value < kWorkers * kRounds);  // or the test above proves nothing
+  test.note("{} of {} lost", kWorkers * kRounds - sum.value, kWorkers * kRounds);
+}
+
+KTEST(sync, mutex_is_tried) {
+  Mutex mutex{LockRank::TestSleep};
+  EXPECT(mutex.try_lock());
+  EXPECT(mutex.holder() == current_thread());
+  struct Try {
+    Mutex* mutex;
+    u32 got = 0;
+  } attempt{&mutex};
+  Crew<1> crew;
+  REQUIRE(crew.add(
+      "tries",
+      [](void* argument) {
+        auto& mine = *static_cast<Try*>(argument);
+        if (!mine.mutex->try_lock()) return;
+        mine.got = 1;
+        mine.mutex->unlock();
+      },
+      &attempt));
+  crew.join();
+  EXPECT_EQ(attempt.got, 0u);
+  mutex.unlock();
+}
+
+KTEST(sync, semaphore_counts) {
+  struct Room {
+    Semaphore seats{3};
+    u32 inside = 0, most = 0, visits = 0;
+  } room;
+  Crew<10> crew;
+  for (u32 i = 0; i < 10; ++i) {
+    REQUIRE(crew.add(
+        "visits",
+        [](void* argument) {
+          auto& mine = *static_cast<Room*>(argument);
+          for (u32 visit = 0; visit < 50; ++visit) {
+            mine.seats.down();
+            const u32 now = add(mine.inside, 1) + 1;
+            if (now > load(mine.most)) store(mine.most, now);
+            thread_yield();
+            (void)add(mine.inside, ~0u);
+            (void)add(mine.visits, 1);
+            mine.seats.up();
+          }
+        },
+        &room));
+  }
+  crew.join();
+  EXPECT_EQ(room.visits, 500u);
+  EXPECT_EQ(room.most, 3u);
+  EXPECT_EQ(room.seats.count(), 3u);
+  for (u32 i = 0; i < 3; ++i) EXPECT(room.seats.try_down());
+  EXPECT(!room.seats.try_down());
+  EXPECT(!room.seats.down_for_ms(20));
+}
+
+KTEST(sync, completion_lets_go) {
+  for (u32 i = 0; i < 300; ++i) {
+    Crew<1> crew;
+    {
+      Completion done;  // gone as soon as wait() returns
+      REQUIRE(crew.add("completes", [](void* argument) { static_cast<Completion*>(argument)->complete(); }, &done));
+      done.wait();
+      EXPECT(done.done());
+      done.wait();
+    }
+  }
+  Completion never;
+  EXPECT(!never.wait_for_ms(20));
+}
+
+namespace {
+
+struct Book {
+  RwLock lock{LockRank::TestSleep};
+  u32 readers = 0, most_readers = 0, writers = 0, wrong = 0, pages = 0;
+};
+void read_book(void* argument) {
+  auto& book = *static_cast<Book*>(argument);
+  for (u32 i = 0; i < 200; ++i) {
+    const ReadGuard guard{book.lock};
+    const u32 now = add(book.readers, 1) + 1;
+    if (now > load(book.most_readers)) store(book.most_readers, now);
+    if (load(book.writers) != 0) (void)add(book.wrong, 1);
+    thread_yield();
+    (void)add(book.readers, ~0u);
+  }
+}
+void write_book(void* argument) {
+  auto& book = *static_cast<Book*>(argument);
+  for (u32 i = 0; i < 100; ++i) {
+    {
+      const WriteGuard guard{book.lock};
+      if (add(book.writers, 1) != 0 || load(book.readers) != 0) (void)add(book.wrong, 1);
+      add_slowly(book.pages, 0);
+      (void)add(book.writers, ~0u);
+    }
+    thread_yield();
+  }
+}
+
+}  // namespace
+
+KTEST(sync, rwlock_shares_and_excludes) {
+  Book book;
+  Crew<8> crew;
+  for (u32 i = 0; i < 5; ++i) REQUIRE(crew.add("reads", read_book, &book));
+  for (u32 i = 0; i < 3; ++i) REQUIRE(crew.add("writes", write_book, &book));
+  crew.join();
+  EXPECT_EQ(book.wrong, 0u);
+  EXPECT_EQ(book.pages, 300u);
+  EXPECT(book.most_readers >= 2);
+}
+
+KTEST(sync, rwlock_prefers_writers) {
+  struct Sequence {
+    RwLock lock{LockRank::TestSleep};
+    u32 next = 0, writer = 0, reader = 0;
+  } order;
+  Crew<2> crew;
+  order.lock.lock_read();
+  const bool made = crew.add(
+                        "writer",
+                        [](void* argument) {
+                          auto& mine = *static_cast<Sequence*>(argument);
+                          const WriteGuard guard{mine.lock};
+                          mine.writer = add(mine.next, 1) + 1;
+                        },
+                        &order, here(Priority::High)) &&
+                    crew.add(
+                        "late reader",
+                        [](void* argument) {
+                          auto& mine = *static_cast<Sequence*>(argument);
+                          const ReadGuard guard{mine.lock};
+                          mine.reader = add(mine.next, 1) + 1;
+                        },
+                        &order, here(Priority::High));
+  EXPECT(made);
+  EXPECT_EQ(load(order.next), 0u);  // both wait, the reader behind the writer
+  order.lock.unlock_read();
+  crew.join();
+  EXPECT_EQ(order.writer, 1u);
+  EXPECT_EQ(order.reader, 2u);
+}
+
+KTEST(death, mutex_taken_twice, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("takes a mutex that it holds");
+  Mutex mutex{LockRank::TestSleep};
+  const MutexGuard guard{mutex};
+  mutex.lock();
+}
+
+KTEST(death, mutex_of_another, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("releases a mutex of main");
+  Mutex mutex{LockRank::TestSleep};
+  const MutexGuard guard{mutex};
+  Crew<1> crew;
+  (void)crew.add("thief", [](void* argument) { static_cast<Mutex*>(argument)->unlock(); }, &mutex);
+}
+
+KTEST(death, mutex_with_preemption_off, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("Mutex::lock may sleep, in atomic context");
+  Mutex mutex{LockRank::TestSleep};
+  const PreemptGuard guard;
+  mutex.lock();
+}
+
+KTEST(death, mutex_with_a_spin_lock, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("Mutex::lock may sleep, in atomic context");
+  Mutex mutex{LockRank::TestSleep};
+  SpinLock lock{LockRank::Test};
+  const SpinGuard<NoIrq> guard{lock};
+  mutex.lock();
+}
+
+}  // namespace paean
