@@ -24,6 +24,8 @@ CMDLINE = f"selftest={SUITES} exit"
 CONFIGURATION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bochsrc")
 # Megabytes, CPUs, seconds that Bochs may take: about three times what it takes on an idle machine.
 JOBS = [(128, 1, 90), (128, 2, 180)]
+# Bochs itself needs half a minute and more before it starts a machine of this size.
+FULL_JOBS = [(8192, 1, 300), (8192, 2, 400)]
 RESULT = re.compile(r"(?m)^(ok|not ok) \d+ (\S+)(.*)$")
 END = re.compile(r"(?m)^(# Totals: .*|--- end of panic ---)$")
 
@@ -130,12 +132,12 @@ def run_job(megabytes: int, cpus: int, seconds: float) -> str:
     return f"{len(found)} verdicts as on QEMU"
 
 
-def cases(_options) -> list[Case]:
+def cases(options) -> list[Case]:
     result = []
-    for megabytes, cpus, seconds in JOBS:
+    for megabytes, cpus, seconds in JOBS + (FULL_JOBS if options.full else []):
         name = f"boot.bochs.{megabytes}M-{cpus}"
         result.append(Case(name, lambda m=megabytes, c=cpus, s=seconds: run_job(m, c, s),
-                           f"tests/boot/bochs.py --only '{name}'"))
+                           f"tests/boot/bochs.py --full --only '{name}'"))
     return result
 
 
