@@ -10,7 +10,7 @@
 //   void map(const Place&, Pfn)             writes an entry that was clear
 //   void unmap(const Place&)                clears it; translations may stay in TLBs
 //   u32 new_generation()                    everything cleared before is older than it
-//   u32 oldest_generation()                 what every CPU has flushed up to
+//   bool is_done(u32 generation)            has every CPU flushed at or after it, or will before it touches anything?
 // Locking: get() and put() need none. The others need the pool's one lock, which is the caller's business. Nothing here
 // waits. Generations may wrap.
 #pragma once
@@ -111,8 +111,7 @@ class KmapPool {
   /// Can so many slots be taken now?
   [[gnu::noinline]] bool has_clean(u32 count) {
     if (safe_end_ - first_ >= count) return true;
-    const u32 oldest = machine_.oldest_generation();
-    while (batches_ != 0 && !is_before(oldest, batch_[0].stamp)) {
+    while (batches_ != 0 && machine_.is_done(batch_[0].stamp)) {
       safe_end_ = batch_[0].end;
       --batches_;
       for (u32 i = 0; i < batches_; ++i) batch_[i] = batch_[i + 1];
