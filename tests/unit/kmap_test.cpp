@@ -155,4 +155,28 @@ KTEST(kmap, copies_within_pages, .flags = TestFlag::NeedsHighmem) {
   for (u32 i = 0; i < sizeof back; ++i) EXPECT_EQ(back[i], i >= 50 && i < 75 ? 0 : text[i]);
 }
 
+KTEST(death, kmap_free_of_a_mapped_page, .flags = TestFlag::Death | TestFlag::NeedsHighmem) {
+  const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
+  REQUIRE(page);
+  (void)kmap(*page);
+  KTEST_EXPECT_PANIC("which is mapped by kmap");
+  free_page(*page);
+}
+
+KTEST(death, kunmap_twice, .flags = TestFlag::Death | TestFlag::NeedsHighmem) {
+  const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
+  REQUIRE(page);
+  void* at = kmap(*page);
+  kunmap_address(at);
+  KTEST_EXPECT_PANIC("it is not mapped");
+  kunmap_address(at);
+}
+
+KTEST(death, zero_user_beyond_the_page, .flags = TestFlag::Death | TestFlag::NeedsHighmem) {
+  const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
+  REQUIRE(page);
+  KTEST_EXPECT_PANIC("assertion failed");
+  zero_user(*page, kPageSize - 4, 5);
+}
+
 }  // namespace paean
