@@ -21,7 +21,63 @@ void store_in_two_halves(arch::Entry& entry, PteValue value) {
   halves[0] = static_cast<u32>(bits(value));
 }
 
+/// A pool of 32 things whose bits are changed without any care. Lost updates empty it in the end: then it starts anew.
+struct CarelessPool {
+  volatile u32 free = ~0u;
+  u32 take() {
+    u32 now = free;
+    if (now == 0) now = ~0u;
+    free = now & (now - 1);
+    return now & -now;
+  }
+  void give(u32 bit) { free = free | bit; }
+};
+
+/// What two CPUs hold at this moment. If both get the same, at least one of them sees it: each writes, then reads.
+struct HeldByTwo {
+  u32 held[2]{};
+  u32 twice[2]{};
+  void take(u32 me, u32 what) {
+    __atomic_store_n(&held[me], what, __ATOMIC_SEQ_CST);
+    if (what != 0 && __atomic_load_n(&held[1 - me], __ATOMIC_SEQ_CST) == what) ++twice[me];
+  }
+  void give(u32 me) {
+    const u32 mine = held[me];
+    for (u32 pause = 0; pause < 32; ++pause) asm volatile("");
+    if (mine != 0 && __atomic_load_n(&held[1 - me], __ATOMIC_SEQ_CST) == mine) ++twice[me];
+    __atomic_store_n(&held[me], 0, __ATOMIC_SEQ_CST);
+  }
+};
+
+/// Takes a page and hands it to the other CPU by way of `post`; what lay there is freed here.
+void pass_one_page(HeldByTwo& pair, u32 me, Page*& post) {
+  const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
+  if (!page) return;
+  pair.take(me, number(page_to_pfn(*page)));
+  pair.give(me);
+  Page* const old = __atomic_exchange_n(&post, *page, __ATOMIC_ACQ_REL);
+  if (old != nullptr) free_page(old);
+}
+
 }  // namespace
+
+KTEST(race, no_page_has_two_owners, .flags = TestFlag::NeedsSmp | TestFlag::Slow) {
+  race_verdict(test, [&](RaceVariant variant, u32 first_cpu) {
+    HeldByTwo pair;
+    CarelessPool pool;
+    Page* post = nullptr;
+    const auto use = [&](u32 me) {
+      if (variant == RaceVariant::Right) return pass_one_page(pair, me, post);
+      const u32 bit = pool.take();
+      pair.take(me, bit);
+      pair.give(me);
+      pool.give(bit);
+    };
+    EXPECT(run_race(test.random(), first_cpu, kRaceIterations, [&](u32) { use(0); }, [&](u32) { use(1); }));
+    if (post != nullptr) free_page(post);
+    return pair.twice[0] + pair.twice[1];
+  });
+}
 
 KTEST(race, entries_are_never_torn, .flags = TestFlag::NeedsSmp | TestFlag::Slow) {
   race_verdict(test, [&](RaceVariant variant, u32 first_cpu) {
