@@ -44,16 +44,12 @@ struct PkmapMachine {
     place.entry->set((pfn.raw() << kPageShift) | static_cast<u32>(entry_flags),
                      (pfn.raw() >> (32 - kPageShift)) | static_cast<u32>(entry_flags >> 32));
   }
-  static void unmap(const Place& place) { place.entry->clear(); }
-  static u32 new_generation() { return arch::tlb_new_generation(); }
-  static u32 oldest_generation() {
-    u32 oldest = arch::tlb_cpu_generation(0);
-    for (u32 cpu = 1; cpu < arch::online_cpus(); ++cpu) {
-      const u32 here = arch::tlb_cpu_generation(cpu);
-      if (static_cast<i32>(here - oldest) < 0) oldest = here;
-    }
-    return oldest;
+  static void unmap(const Place& place) {
+    place.entry->clear();
+    arch::invalidate_page(VirtAddr{reinterpret_cast<u32>(place.address)});  // others: until they flush
   }
+  static u32 new_generation() { return arch::tlb_new_generation(); }
+  static bool is_done(u32 generation) { return arch::tlb_generation_is_done(generation); }
 };
 static_assert(KmapPool<PkmapMachine>::kMaxSlots == arch::kPkmapSlots);
 
@@ -116,14 +112,12 @@ std::optional<u32> recycle_all() {
 
 /// Waits until every CPU has flushed at or after `stamp`; the lock is not held, so no CPU spins for it meanwhile.
 void flush_others(u32 stamp) {
-  u32 behind = 0;
-  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
-    if (cpu != arch::this_cpu() && static_cast<i32>(arch::tlb_cpu_generation(cpu) - stamp) < 0) ++behind;
-  }
+  const u32 before = arch::tlb_events().ipis_sent;
   arch::tlb_wait_for_generation(stamp);
+  const u32 sent = arch::tlb_events().ipis_sent - before;
   const SpinGuard<IrqSave> guard{lock};
   ++counters.flushes;
-  counters.ipis += behind;
+  counters.ipis += sent;
 }
 
 /// Takes one user away, of whom we know that he was one.
@@ -384,7 +378,7 @@ KmapStatistics kmap_statistics() {
   s.misses = pool.taken();
   s.flushes = counters.flushes;
   s.ipis = counters.ipis;
-  s.wraps = pool.taken() / s.slots;
+  s.wraps = s.slots == 0 ? 0 : s.misses / s.slots;
   s.ipis_if_wrapped = s.wraps * (arch::online_cpus() - 1);
   s.sleeps = counters.sleeps;
   s.wakes = wakes.load();

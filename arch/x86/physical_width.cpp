@@ -1,7 +1,8 @@
 // How wide physical addresses are on CPUs whose CPUID does not say.
 //
-// PAE meant 36 bits before there was a leaf for it, but small models of emulators take 32 and treat the rest of an entry
-// as reserved. So one entry beyond 4 GiB is tried: whether there is memory behind it does not matter for the answer.
+// PAE meant 36 bits before there was a leaf for it, but small models of emulators take 32 and treat the rest of an
+// entry as reserved. So one entry beyond 4 GiB is tried: whether there is memory behind it does not matter for the
+// answer.
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
 #include "arch/traps.hpp"

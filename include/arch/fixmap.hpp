@@ -6,10 +6,10 @@
 // A slot's PTE is written by push and cleared by pop, which also drops the TLB entry of this CPU; no other CPU ever
 // uses the address, so there is nothing to send. The odd pages are never mapped: one byte past a window faults.
 //
-// Interrupts may push and pop on top of whatever they interrupted, because a slot is claimed (by one instruction) before
-// its PTE is written and given back after it was cleared. Threads may be preempted in between: the scheduler's switch
-// hook saves a thread's windows and restores them, at the same addresses, when it comes back to this CPU; and while it
-// holds any, the scheduler leaves it there.
+// Interrupts may push and pop on top of whatever they interrupted, because a slot is claimed (by one instruction)
+// before its PTE is written and given back after it was cleared. Threads may be preempted in between: the scheduler's
+// switch hook saves a thread's windows and restores them, at the same addresses, when it comes back to this CPU; and
+// while it holds any, the scheduler leaves it there.
 // Context: any; unmap in reverse order. Errors: the 17th level, and popping out of order, twice, or what another thread
 // mapped, panic.
 // Source: kmap_atomic as a stack (Linux 2.6.37), guard slots (5.11).
@@ -90,7 +90,8 @@ inline Pte& fix_next_entry() { return fix_entry(fix_next.get()); }
 
 /// Words that fix_save() needs: the depth, then the entries.
 inline constexpr u32 kFixSaveWords = 1 + 2 * kKmapDepth;
-/// Takes all windows of this CPU away and notes them; fix_restore() puts them back, on the same CPU. Interrupts are off.
+/// Takes all windows of this CPU away and notes them; fix_restore() puts them back, on the same CPU. Interrupts are
+/// off.
 void fix_save(u32* words, IrqsOff);
 void fix_restore(u32* words, IrqsOff);
 

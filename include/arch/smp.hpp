@@ -13,8 +13,8 @@ namespace paean::arch {
 
 inline constexpr u32 kVectorReschedule = 0xf1, kVectorTlb = 0xf2, kVectorStop = 0xf3, kVectorCall = 0xf4;
 
-/// Memory for one more CPU: its copy of the per-CPU variables, its first stack, its double-fault stack, all with addresses
-/// that every CPU sees. Given by the caller because arch has no allocator.
+/// Memory for one more CPU: its copy of the per-CPU variables, its first stack, its double-fault stack, all with
+/// addresses that every CPU sees. Given by the caller because arch has no allocator.
 struct CpuMemory {
   void* percpu;     // percpu_size() bytes, page-aligned
   void* stack_top;  // of at least 8 KiB
@@ -23,14 +23,15 @@ struct CpuMemory {
 using CpuMemoryProvider = Result<CpuMemory> (*)();
 u32 percpu_size();
 
-/// Starts up to `limit` CPUs in all, one after the other. `low_page` is a free frame below 1 MiB; `idle` is where each new
-/// CPU goes, with interrupts off, and never returns from. Boot CPU, interrupts on or off, after interrupts are set up.
+/// Starts up to `limit` CPUs in all, one after the other. `low_page` is a free frame below 1 MiB; `idle` is where
+/// each new CPU goes, with interrupts off, and never returns from. Boot CPU, interrupts on or off, after interrupts
+/// are set up.
 void start_other_cpus(u32 limit, PhysAddr low_page, CpuMemoryProvider provider, void (*idle)());
 
 /// Makes another CPU look at need_resched on its way out of an interrupt. Any context.
 void send_reschedule_ipi(u32 cpu);
-/// Runs `function` on every other online CPU, in its interrupt context, and waits until all have finished. One caller at
-/// a time (others wait). Interrupts on, as for TLB waits; `function` must not wait for another CPU.
+/// Runs `function` on every other online CPU, in its interrupt context, and waits until all have finished. One caller
+/// at a time (others wait). Interrupts on, as for TLB waits; `function` must not wait for another CPU.
 void run_on_other_cpus(void (*function)(IrqsOff));
 /// Stops all others for good: a panic. Any context; does not wait.
 void stop_other_cpus();

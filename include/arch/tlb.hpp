@@ -9,8 +9,8 @@
 //
 // Batches: one call covers any number of entries cleared before. Ranges of up to kTlbRangeLimit pages are invalidated
 // page by page instead of by a full flush.
-// Context: interrupts ON when other CPUs are online (two CPUs that wait for each other with interrupts off would wait for
-// ever: asserted); preemption may be off. Never call with a spin lock held that an interrupt handler takes.
+// Context: interrupts ON when other CPUs are online (two CPUs that wait for each other with interrupts off would wait
+// for ever: asserted); preemption may be off. Never call with a spin lock held that an interrupt handler takes.
 #pragma once
 
 #include "arch/percpu.hpp"
@@ -49,7 +49,7 @@ void tlb_shootdown(VirtAddr start, u32 pages);
 struct TlbEvents {
   u32 full_flushes;  // on any CPU
   u32 ipis_sent;
-  u32 ipis_saved;       // CPUs that needed none: their generation was new enough, or they were idle
+  u32 ipis_saved;  // CPUs that needed none: their generation was new enough, or they were idle
   u32 range_shootdowns;
 };
 TlbEvents tlb_events();

@@ -1,8 +1,8 @@
 // The rules of locking as a machine that can say when one is broken.
 //
-// Fed with what happens (a lock is wanted, released, somebody is about to sleep ...) and the context that it happens in,
-// it answers with the fault, or None. DEBUG=1 kernels feed it with everything and panic at the first fault; the tests
-// feed it with wrong patterns and count.
+// Fed with what happens (a lock is wanted, released, somebody is about to sleep ...) and the context that it happens
+// in, it answers with the fault, or None. DEBUG=1 kernels feed it with everything and panic at the first fault; the
+// tests feed it with wrong patterns and count.
 //
 //   HeldLocks    what one CPU (spinning locks) or one thread (sleeping locks) holds, oldest first
 //   LockUse      one lock: its rank, and how it has been used so far

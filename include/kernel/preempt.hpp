@@ -16,8 +16,8 @@ namespace paean {
 extern arch::PerCpu<u32> preempt_count;
 /// Not zero: somebody of higher priority, or the end of a time slice, waits for preempt_count to become zero.
 extern arch::PerCpu<u32> need_resched;
-/// Not zero: the running thread is in the middle of per-CPU data that it claimed with one instruction (the page stacks).
-/// It is not switched away meanwhile; whoever waits gets the CPU at the next interrupt.
+/// Not zero: the running thread is in the middle of per-CPU data that it claimed with one instruction (the page
+/// stacks). It is not switched away meanwhile; whoever waits gets the CPU at the next interrupt.
 extern arch::PerCpu<u32> percpu_claims;
 
 inline constexpr u32 kInterruptCount = 1u << 16;
@@ -25,15 +25,14 @@ inline constexpr u32 kInterruptCount = 1u << 16;
 /// Switches threads now if somebody waits for it and the context allows it; otherwise does nothing. Any context.
 void preempt_check();
 
-inline void preempt_disable() {
-  asm volatile("incl %%fs:%0" : "+m"(preempt_count)::"memory");
-}
+inline void preempt_disable() { asm volatile("incl %%fs:%0" : "+m"(preempt_count)::"memory"); }
 /// Without looking whether somebody waits: for code that goes on to sleep or is about to be interrupted anyway.
 inline void preempt_enable_no_check() { asm volatile("decl %%fs:%0" : "+m"(preempt_count)::"memory"); }
 inline void preempt_enable() {
   bool zero;
   asm volatile("decl %%fs:%1" : "=@ccz"(zero), "+m"(preempt_count)::"memory");
-  if (zero && !need_resched.is_zero()) [[unlikely]] preempt_check();
+  if (zero && !need_resched.is_zero()) [[unlikely]]
+    preempt_check();
 }
 
 /// Around every interrupt handler. Context: interrupts off.

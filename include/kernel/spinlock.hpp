@@ -4,10 +4,11 @@
 //   SpinGuard<IrqSave> guard{lock};     // taken from interrupts too: this CPU's interrupts are off while it is held
 //   SpinGuard<NoIrq> guard{lock};       // caller has interrupts off already, or no interrupt takes this lock
 //
-// The mode is part of the guard's type and mandatory. Every lock has a rank (kernel/lock_rank.hpp); a CPU takes locks in
-// rising rank only, which DEBUG=1 builds check, with the other rules of kernel/lock_checker.hpp, at each acquisition. Never hold one while sleeping or while waiting for another CPU.
-// Preemption is off while one is held, whatever the mode. A wake-up that became due meanwhile is acted upon when the
-// guard ends. Cost without contention: one locked instruction and five others.
+// The mode is part of the guard's type and mandatory. Every lock has a rank (kernel/lock_rank.hpp); a CPU takes locks
+// in rising rank only, which DEBUG=1 builds check, with the other rules of kernel/lock_checker.hpp, at each
+// acquisition. Never hold one while sleeping or while waiting for another CPU. Preemption is off while one is held,
+// whatever the mode. A wake-up that became due meanwhile is acted upon when the guard ends. Cost without contention:
+// one locked instruction and five others.
 #pragma once
 
 #include "arch/irq.hpp"

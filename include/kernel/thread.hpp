@@ -3,15 +3,15 @@
 //   Ready --pick--> Running --park()--> Blocked --unpark()--> Ready
 //                      |--exit--> Dead --reaped by join, or by the next thread that is made
 //
-// Each thread has a stack of 8 KiB with an unmapped guard page below it, in a window of the dynamic area; its pages come
-// from highmem, so a thread costs lowmem only for its object. Eight priorities; within one, round robin in slices of
-// one tick; a lower one runs only when no higher one is ready on that CPU (simple but honest: no boosting).
+// Each thread has a stack of 8 KiB with an unmapped guard page below it, in a window of the dynamic area; its pages
+// come from highmem, so a thread costs lowmem only for its object. Eight priorities; within one, round robin in
+// slices of one tick; a lower one runs only when no higher one is ready on that CPU (simple but honest: no boosting).
 //
 // A CPU without anything to do takes a ready thread from another CPU's queue, unless that thread is bound to its CPU
 // or holds local maps there.
 //
-// Locking: a thread's state is guarded by the run-queue lock of the CPU it is on (LockRank::RunQueue). The object itself
-// lives until it is reaped; `join` may be called once.
+// Locking: a thread's state is guarded by the run-queue lock of the CPU it is on (LockRank::RunQueue). The object
+// itself lives until it is reaped; `join` may be called once.
 #pragma once
 
 #include "lib/addr.hpp"
@@ -33,8 +33,8 @@ struct ThreadOptions {
 
 using ThreadEntry = void (*)(void* argument);
 
-/// Makes a thread that is ready to run. The name is copied (15 characters). OutOfMemory; TooLarge when all stacks are in
-/// use; InvalidArgument for a CPU that runs no threads. May sleep.
+/// Makes a thread that is ready to run. The name is copied (15 characters). OutOfMemory; TooLarge when all stacks are
+/// in use; InvalidArgument for a CPU that runs no threads. May sleep.
 [[nodiscard]] Result<Thread*> thread_create(std::string_view name, ThreadEntry entry, void* argument,
                                             ThreadOptions options = {});
 /// Waits for its end and frees it. May sleep. Joining oneself or a detached thread panics.
@@ -84,8 +84,8 @@ void preempt_from_interrupt();
 /// restored here (mm registers it). One at most; returns the one before.
 using SwitchHook = void (*)(Thread* from, Thread* to);
 SwitchHook set_switch_hook(SwitchHook hook);
-/// Room for the hook's owner in each thread, zeroed at creation. While word 0 of a thread that does not run is not 0, it
-/// stays on its CPU; a thread that ends so panics.
+/// Room for the hook's owner in each thread, zeroed at creation. While word 0 of a thread that does not run is not 0,
+/// it stays on its CPU; a thread that ends so panics.
 inline constexpr u32 kThreadMapWords = 40;
 u32 (&thread_map_words(Thread* thread))[kThreadMapWords];
 

@@ -5,8 +5,8 @@
 //   queue.wake_one();                                              // after making the condition true
 //
 // wait() registers before it looks, so a wake between looking and sleeping is not lost. Waiters are woken in order;
-// exclusive by nature: wake_one() wakes exactly one. Who was woken in vain waits again at the front of the queue. A wake
-// that its thread did not need, because the condition came true otherwise, goes on to the next one.
+// exclusive by nature: wake_one() wakes exactly one. Who was woken in vain waits again at the front of the queue. A
+// wake that its thread did not need, because the condition came true otherwise, goes on to the next one.
 // May sleep: not in atomic context. wake_*() may be called anywhere.
 //
 // The queue must outlive every call. Waking is done when wake_*() returns, not when the condition becomes true: whoever

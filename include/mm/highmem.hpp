@@ -7,10 +7,10 @@
 //   KmapAtomic map{page};              // the same without preemption: nothing in the scope may sleep
 //
 // Both use this CPU's fixmap slots (arch/fixmap.hpp): an entry written, an entry cleared, one invlpg, no lock, nothing
-// sent to other CPUs. Interrupts nest theirs on top. A thread's local maps are taken out of the slots when it is switched
-// away and put back, at the same addresses, when it returns (mm/kmap_switch.cpp); a thread that holds any stays on its CPU. A
-// lowmem page costs nothing: its direct address is used, unless `kmap=force`. For maps that last, or that other CPUs
-// use, see mm/kmap.hpp.
+// sent to other CPUs. Interrupts nest theirs on top. A thread's local maps are taken out of the slots when it is
+// switched away and put back, at the same addresses, when it returns (mm/kmap_switch.cpp); a thread that holds any
+// stays on its CPU. A lowmem page costs nothing: its direct address is used, unless `kmap=force`. For maps that last,
+// or that other CPUs use, see mm/kmap.hpp.
 // Context: any. Guards end in reverse order. Errors: 17 nested maps, and ends out of order, twice or by another thread,
 // panic with the caller's name. The bare functions exist for code that is used to them.
 #pragma once

@@ -5,9 +5,9 @@
 //     map.as<Header>()->count = 0;          // so may this; the address is good on every CPU
 //   }
 //
-// 1024 slots (`pkmap=`), one page each, in a window of 4 MiB. A page keeps its slot after its last user has gone, so that
-// mapping it again is a look-up and one atomic increment: no lock, no page-table work, no shared line written but the
-// slot's own. The life of a slot, by its count:
+// 1024 slots (`pkmap=`), one page each, in a window of 4 MiB. A page keeps its slot after its last user has gone, so
+// that mapping it again is a look-up and one atomic increment: no lock, no page-table work, no shared line written
+// but the slot's own. The life of a slot, by its count:
 //
 //            take: entry written                   get: no lock
 //    +---+  ------------------->  +-----------+  <-------------  +---+
@@ -18,7 +18,8 @@
 //      |   every online CPU has flushed         parked in a ring   |  stamped with the TLB generation
 //      +----------------------- since the stamp <------------------+
 //
-//   * Recycling takes what the hand finds unused, a quarter of the pool at a time, when 1/8 is left. Every CPU that comes
+//   * Recycling takes what the hand finds unused, a quarter of the pool at a time, when 1/8 is left. Every CPU that
+// comes
 //     through the slow path flushes itself if there are younger stamps; the slots are clean when all have done so.
 //   * Only when no slot is clean does somebody send interrupts: everything unused is recycled first, the lock is
 //     dropped, and only CPUs that are behind are interrupted. Flush first, publish afterwards.
@@ -27,8 +28,8 @@
 //
 // Whoever sleeps for a map while he holds one may wait for himself: debug builds panic with the caller. kmap_many()
 // takes several at once, or none while it waits.
-// A freed page leaves no alias: its word remembers that it may have a map, the free takes the slow path (kmap_drop_page).
-// Lowmem pages have their direct address, unless `kmap=force`.
+// A freed page leaves no alias: its word remembers that it may have a map, the free takes the slow path
+// (kmap_drop_page). Lowmem pages have their direct address, unless `kmap=force`.
 // Context: kmap, kmap_many, kmap_flush_unused: may sleep. kmap_nonblock: threads only. kmap_if_mapped, kunmap: any.
 // Source: kmap of Linux 2.3.27 (slot states); the lock-free hit after the -rt patch of 2006; generations are new.
 #pragma once

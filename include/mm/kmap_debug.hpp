@@ -1,4 +1,5 @@
-// Mistakes with kmap: unmapping what is not mapped, always; and what only DEBUG=1 builds watch over: sleeping where it is forbidden, and sleeping for a map while holding one.
+// Mistakes with kmap: unmapping what is not mapped, always; and what only DEBUG=1 builds watch over: sleeping where
+// it is forbidden, and sleeping for a map while holding one.
 //
 // The count of pool maps is kept in a word of the thread that mapped. A map that another thread undoes moves the count,
 // which only makes the check weaker, never wrong for threads that undo their own.

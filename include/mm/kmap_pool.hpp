@@ -10,7 +10,7 @@
 //   void map(const Place&, Pfn)             writes an entry that was clear
 //   void unmap(const Place&)                clears it; translations may stay in TLBs
 //   u32 new_generation()                    everything cleared before is older than it
-//   u32 oldest_generation()                 what every CPU has flushed up to
+//   bool is_done(u32 generation)            has every CPU flushed at or after it, or will before it touches anything?
 // Locking: get() and put() need none. The others need the pool's one lock, which is the caller's business. Nothing here
 // waits. Generations may wrap.
 #pragma once
@@ -82,8 +82,8 @@ class KmapPool {
     lost_.store(1, std::memory_order_release);
     return nullptr;
   }
-  /// Has a get() lost its race since the last call? It pinned a slot for a moment, so that recycling passed it over, and
-  /// somebody may wait for that slot.
+  /// Has a get() lost its race since the last call? It pinned a slot for a moment, so that recycling passed it over,
+  /// and somebody may wait for that slot.
   bool take_lost() { return lost_.load(std::memory_order_acquire) != 0 && lost_.exchange(0) != 0; }
 
   enum class Put : u8 { StillUsed, Unused, NotMapped };
@@ -111,8 +111,7 @@ class KmapPool {
   /// Can so many slots be taken now?
   [[gnu::noinline]] bool has_clean(u32 count) {
     if (safe_end_ - first_ >= count) return true;
-    const u32 oldest = machine_.oldest_generation();
-    while (batches_ != 0 && !is_before(oldest, batch_[0].stamp)) {
+    while (batches_ != 0 && machine_.is_done(batch_[0].stamp)) {
       safe_end_ = batch_[0].end;
       --batches_;
       for (u32 i = 0; i < batches_; ++i) batch_[i] = batch_[i + 1];
@@ -222,8 +221,8 @@ class KmapPool {
   Slot all_[kMaxSlots]{};
   Slot end_of_chains_{};  // never gets a page
   std::atomic<Slot*> heads_[1u << kHashBits]{};
-  // Slots in state 0, in the order in which they were recycled: [first_, safe_end_) are clean, [safe_end_, end_) wait for
-  // the flushes of their batches. Places count on for ever, modulo the ring's size.
+  // Slots in state 0, in the order in which they were recycled: [first_, safe_end_) are clean, [safe_end_, end_) wait
+  // for the flushes of their batches. Places count on for ever, modulo the ring's size.
   Slot* ring_[kMaxSlots]{};
   u32 first_ = 0, safe_end_ = 0, end_ = 0;
   Batch batch_[kMaxBatches]{};

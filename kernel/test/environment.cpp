@@ -6,6 +6,7 @@
 #include "kernel/spinlock.hpp"
 #include "kernel/test/selftest.hpp"
 #include "kernel/thread.hpp"
+#include "mm/kmap.hpp"
 #include "mm/ledger.hpp"
 #include "mm/page_alloc.hpp"
 #include "mm/stack_pool.hpp"
@@ -29,7 +30,7 @@ static_assert(std::size(kOrderNames) == kOrderCount);
 static_assert(std::size(kOwnerNames) == kOwnerCount);
 
 constexpr usize kCountersOfZone = kOrderCount + kOwnerCount + 2;
-constexpr usize kCountersOfCpu = 5;
+constexpr usize kCountersOfCpu = 6;
 static_assert(kZoneCount * kCountersOfZone + kCountersOfCpu <= TestSnapshot::kCapacity);
 
 class KernelEnvironment final : public TestEnvironment {
@@ -43,6 +44,7 @@ class KernelEnvironment final : public TestEnvironment {
 
   void quiesce() override {
     reap_threads();
+    kmap_flush_unused();
     trim_stack_pool();
     arch::run_on_other_cpus([](arch::IrqsOff) { drain_local_pages(); });
     drain_local_pages();
@@ -53,6 +55,7 @@ class KernelEnvironment final : public TestEnvironment {
     into.add("this CPU", "live fixmap windows", arch::fix_depth());
     into.add("this CPU", "lock ranks held", held_ranks.get());
     into.add("this CPU", "preemption off", preempt_count.get());
+    into.add("pkmap", "live maps", kmap_statistics().live);
     into.add("kernel", "threads", thread_count());
     into.add("this CPU", "interrupts on", arch::irqs_enabled() ? 1 : 0);
   }

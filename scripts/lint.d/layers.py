@@ -11,7 +11,7 @@ LAYERS = (
     ("include/arch/", "arch"), ("arch/", "arch"), ("boot/", "arch"),
     ("include/kernel/console/", "services"), ("include/kernel/commands/", "services"),
     ("include/kernel/test/", "services"), ("include/kernel/bench/", "services"),
-    ("include/kernel/", "base"), ("kernel/base/", "base"),
+    ("include/kernel/", "base"), ("kernel/base/", "base"), ("kernel/sched/", "base"),
     ("include/mm/", "mm"), ("mm/", "mm"),
     ("kernel/", "services"),
     ("tests/", "tests"),

@@ -9,6 +9,7 @@ Environment: BUILD is the build directory (default `build`); PAEAN_KERNEL and PA
 Each failure is followed by `# reproduce: <command>` and the end of the guest's output.
 """
 
+import bochs
 import command_lines
 import console
 import death
@@ -24,7 +25,7 @@ import self_check
 
 # The quick ones that tell most come first, the long series last.
 PARTS = [self_check, memory_numbers, console, death, loader_state, hole_placement, memory_options, grub, matrix,
-         command_lines, random_maps]
+         bochs, command_lines, random_maps]
 
 
 def cases(options) -> list[harness.Case]:

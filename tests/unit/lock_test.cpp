@@ -1,7 +1,9 @@
-// The lock checker against wrong patterns, each of which it must report exactly once, and right ones, which it must not.
+// The lock checker against wrong patterns, each of which it must report exactly once, and right ones, which it must
+// not.
 #include "access.hpp"
+#include "arch/traps.hpp"
 #include "kernel/lock_checker.hpp"
-#include "kernel/spinlock.hpp"
+#include "kernel/sync.hpp"
 
 namespace paean {
 
@@ -267,5 +269,29 @@ KTEST(lockcheck, live_locks_are_noted) {
 #endif
   EXPECT(preempt_count.get() == 2);
 }
+
+#ifdef PAEAN_DEBUG
+KTEST(death, mutex_order, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("lock order: rank 0");
+  Mutex outer{LockRank::TestSleep}, inner{LockRank::TestSleepInner};
+  const MutexGuard a{inner};
+  const MutexGuard b{outer};
+}
+
+KTEST(death, mutex_held_at_exit, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("lock held at the end");
+  Mutex mutex{LockRank::TestSleep};
+  const Result<Thread*> thread = thread_create("holder", [](void* m) { static_cast<Mutex*>(m)->lock(); }, &mutex);
+  if (thread) thread_join(*thread);
+}
+
+KTEST(death, spin_lock_with_interrupts_on_and_in_an_interrupt, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("lock of an interrupt handler taken with interrupts on");
+  static constinit SpinLock lock{LockRank::Test};
+  { const SpinGuard<NoIrq> guard{lock}; }
+  arch::set_irq_handler(5, [](arch::IrqsOff) { const SpinGuard<NoIrq> guard{lock}; });
+  asm volatile("int %0" ::"i"(arch::kVectorIrqBase + 5) : "memory");
+}
+#endif
 
 }  // namespace paean

@@ -330,7 +330,7 @@ KTEST(thread, backtraces_end_at_its_beginning) {
 namespace {
 
 [[gnu::noinline]] u32 use_stack(u32 depth) {
-  volatile u8 room[256];
+  volatile u8 room[256]{};
   room[depth % 256] = 1;
   return depth == ~0u ? 0 : use_stack(depth + 1) + room[0];
 }

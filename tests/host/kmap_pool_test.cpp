@@ -1,0 +1,210 @@
+// KmapPool on a machine of three pretended CPUs: slots are reused only after flushes, and everything is found again.
+#include "mm/kmap_pool.hpp"
+
+#include <map>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "support.hpp"
+
+using namespace paean;
+
+namespace {
+
+constexpr u32 kCpus = 3;
+
+struct FakeMachine {
+  struct Place {
+    u32 number = 0;
+  };
+  Place place(u32 number) { return {number}; }
+  void map(const Place& place, Pfn pfn) {
+    CHECK(entries[place.number] == 0);
+    // No CPU may still have what was there before.
+    for (u32 cpu = 0; cpu < kCpus; ++cpu) CHECK(flushed[cpu] >= cleared_before[place.number]);
+    entries[place.number] = pfn.raw();
+  }
+  void unmap(const Place& place) {
+    CHECK(entries[place.number] != 0);
+    entries[place.number] = 0;
+    cleared_before[place.number] = generation + 1;
+  }
+  u32 new_generation() { return ++generation; }
+  bool is_done(u32 stamp) const {
+    for (const u32 have : flushed) {
+      if (static_cast<i32>(have - stamp) < 0) return false;
+    }
+    return true;
+  }
+  void flush(u32 cpu) { flushed[cpu] = generation; }
+
+  u32 entries[1024]{};
+  u32 cleared_before[1024]{};
+  u32 generation = 1;
+  u32 flushed[kCpus]{1, 1, 1};
+};
+
+using Pool = KmapPool<FakeMachine>;
+
+std::unique_ptr<Pool> make_pool(u32 slots) {
+  auto pool = std::make_unique<Pool>();
+  pool->init(slots);
+  return pool;
+}
+
+}  // namespace
+
+TEST_CASE("kmap_pool: a page keeps its slot while it is cached") {
+  const auto pool = make_pool(8);
+  CHECK(pool->get(Pfn{5}) == nullptr);
+  Pool::Slot* slot = pool->take(Pfn{5});
+  REQUIRE(slot != nullptr);
+  CHECK(pool->get(Pfn{5}) == slot);
+  CHECK(slot->users() == 2);
+  CHECK(Pool::put(slot) == Pool::Put::StillUsed);
+  CHECK(Pool::put(slot) == Pool::Put::Unused);
+  CHECK(slot->is_cached());
+  CHECK(pool->get(Pfn{5}) == slot);
+  CHECK(Pool::put(slot) == Pool::Put::Unused);
+  CHECK(pool->taken() == 1);
+}
+
+TEST_CASE("kmap_pool: one put too many is seen") {
+  const auto pool = make_pool(8);
+  Pool::Slot* slot = pool->take(Pfn{5});
+  CHECK(Pool::put(slot) == Pool::Put::Unused);
+  CHECK(Pool::put(slot) == Pool::Put::NotMapped);
+}
+
+TEST_CASE("kmap_pool: recycled slots wait for the last CPU") {
+  const auto pool = make_pool(8);
+  FakeMachine& machine = pool->machine();
+  for (u32 i = 1; i <= 8; ++i) CHECK(Pool::put(pool->take(Pfn{i})) == Pool::Put::Unused);
+  CHECK(pool->take(Pfn{9}) == nullptr);
+  CHECK(pool->recycle(8) == 8);
+  CHECK(pool->get(Pfn{3}) == nullptr);
+  for (u32 cpu = 0; cpu < kCpus; ++cpu) {
+    CHECK(pool->take(Pfn{9}) == nullptr);
+    machine.flush(cpu);
+  }
+  CHECK(pool->take(Pfn{9}) != nullptr);
+  CHECK(pool->has_clean(7));
+  CHECK(!pool->has_clean(8));
+}
+
+TEST_CASE("kmap_pool: used slots are not recycled") {
+  const auto pool = make_pool(4);
+  Pool::Slot* used = pool->take(Pfn{1});
+  for (u32 i = 2; i <= 4; ++i) CHECK(Pool::put(pool->take(Pfn{i})) == Pool::Put::Unused);
+  CHECK(pool->recycle(4) == 3);
+  CHECK(pool->recycle(4) == 0);
+  CHECK(pool->get(Pfn{1}) == used);
+}
+
+TEST_CASE("kmap_pool: a freed page loses its cached map, and only that") {
+  const auto pool = make_pool(8);
+  Pool::Slot* slot = pool->take(Pfn{1});
+  CHECK(pool->forget(Pfn{1}) == Forget::InUse);
+  CHECK(Pool::put(slot) == Pool::Put::Unused);
+  CHECK(pool->forget(Pfn{2}) == Forget::NotMapped);
+  CHECK(pool->forget(Pfn{1}) == Forget::Dropped);
+  CHECK(pool->forget(Pfn{1}) == Forget::NotMapped);
+  CHECK(pool->parked() == 8);
+}
+
+TEST_CASE("kmap_pool: generations may wrap") {
+  const auto pool = make_pool(4);
+  FakeMachine& machine = pool->machine();
+  machine.generation = 0xffffffff;
+  for (u32& flushed : machine.flushed) flushed = 0xffffffff;
+  for (u32 round = 0; round < 3; ++round) {
+    for (u32 i = 1; i <= 4; ++i) {
+      Pool::Slot* slot = pool->take(Pfn{i + 4 * round});
+      REQUIRE(slot != nullptr);
+      CHECK(Pool::put(slot) == Pool::Put::Unused);
+    }
+    for (u32& cleared : machine.cleared_before) cleared = 0;
+    CHECK(pool->recycle(4) == 4);
+    for (u32& cleared : machine.cleared_before) cleared = 0;
+    CHECK(pool->take(Pfn{99}) == nullptr);
+    for (u32 cpu = 0; cpu < kCpus; ++cpu) machine.flush(cpu);
+  }
+}
+
+TEST_CASE("kmap_pool: random work against a model") {
+  for (u32 seed = 1; seed <= 40; ++seed) {
+    std::mt19937 random{seed};
+    const u32 slots = 1 + random() % 64;
+    const auto pool = make_pool(slots);
+    FakeMachine& machine = pool->machine();
+    std::map<u32, u32> users;  // by page
+    std::vector<std::pair<u32, Pool::Slot*>> held;
+    for (u32 step = 0; step < 5000; ++step) {
+      const u32 page = 1 + random() % (2 * slots + 3);
+      switch (random() % 8) {
+        case 0:
+        case 1:
+        case 2: {
+          Pool::Slot* slot = pool->get(Pfn{page});
+          if (users[page] != 0) REQUIRE(slot != nullptr);
+          if (slot == nullptr) slot = pool->take(Pfn{page});
+          if (slot == nullptr) break;
+          pool->keep_reserve();
+          REQUIRE(machine.entries[slot->place.number] == page);
+          REQUIRE(slot->users() == ++users[page]);
+          held.emplace_back(page, slot);
+          break;
+        }
+        case 3:
+        case 4:
+        case 5: {
+          if (held.empty()) break;
+          const u32 which = random() % held.size();
+          const auto [held_page, slot] = held[which];
+          held.erase(held.begin() + which);
+          REQUIRE(machine.entries[slot->place.number] == held_page);
+          REQUIRE(Pool::put(slot) == (--users[held_page] == 0 ? Pool::Put::Unused : Pool::Put::StillUsed));
+          break;
+        }
+        case 6: machine.flush(random() % kCpus); break;
+        default:
+          if (random() % 2 == 0) {
+            (void)pool->recycle(1 + random() % slots);
+          } else {
+            REQUIRE((pool->forget(Pfn{page}) == Forget::InUse) == (users[page] != 0));
+          }
+      }
+      u32 used = 0, cached = 0;
+      for (u32 i = 0; i < slots; ++i) {
+        used += pool->slot(i).users() != 0 ? 1 : 0;
+        cached += pool->slot(i).is_cached() ? 1 : 0;
+      }
+      REQUIRE(used + cached + pool->parked() == slots);
+    }
+  }
+}
+
+TEST_CASE("kmap_pool: a stream of misses on CPUs that flush themselves never runs dry") {
+  const auto pool = make_pool(64);
+  FakeMachine& machine = pool->machine();
+  u32 seen[kCpus]{}, forced = 0;
+  for (u32 i = 1; i <= 100'000; ++i) {
+    const u32 cpu = i % kCpus;
+    Pool::Slot* slot = pool->take(Pfn{i});
+    if (slot == nullptr) {
+      ++forced;
+      (void)pool->recycle(64);
+      for (u32 other = 0; other < kCpus; ++other) machine.flush(other);
+      slot = pool->take(Pfn{i});
+    }
+    REQUIRE(slot != nullptr);
+    pool->keep_reserve();
+    if (seen[cpu] != pool->newest()) {
+      seen[cpu] = pool->newest();
+      machine.flush(cpu);
+    }
+    REQUIRE(Pool::put(slot) == Pool::Put::Unused);
+  }
+  CHECK(forced == 0);
+}
