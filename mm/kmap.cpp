@@ -122,7 +122,7 @@ void flush_others(u32 stamp) {
 
 /// Takes one user away, of whom we know that he was one.
 void put_slot(Slot* slot) {
-  const Put result = pool.put(slot);
+  const Put result = KmapPool<PkmapMachine>::put(slot);
   ASSERT(result != Put::NotMapped);
   if (result == Put::Unused && waiters.count.load(std::memory_order_relaxed) != 0) wake_waiter();
 }
@@ -317,7 +317,7 @@ void kunmap_address(const void* at) {
   if (offset >= arch::kPkmapSlots * kPageSize) [[unlikely]]
     return unmap_direct(at);
   note_held(-1);
-  const Put result = pool.put(&pool.slot(offset >> kPageShift));
+  const Put result = KmapPool<PkmapMachine>::put(&pool.slot(offset >> kPageShift));
   if (result == Put::Unused) [[likely]] {
     if (waiters.count.load(std::memory_order_relaxed) != 0) [[unlikely]]
       return wake_waiter();
@@ -378,7 +378,7 @@ KmapStatistics kmap_statistics() {
   s.misses = pool.taken();
   s.flushes = counters.flushes;
   s.ipis = counters.ipis;
-  s.wraps = s.slots == 0 ? 0 : s.misses / s.slots;
+  s.wraps = s.slots == 0 ? 0 : pool.taken() / s.slots;
   s.ipis_if_wrapped = s.wraps * (arch::online_cpus() - 1);
   s.sleeps = counters.sleeps;
   s.wakes = wakes.load();

@@ -104,11 +104,14 @@ class PageWord(gdb.Command):
         if frame >= limit:
             raise gdb.GdbError(f"frame {frame:#x} is beyond the last one with a page word, {limit - 1:#x}")
         word = evaluate(f"*(unsigned int *){words + 4 * frame:#x}")
-        kind = enumerators("paean::PageType").get(word >> 28, f"type {word >> 28}")
+        number = word >> 28 & 7
+        kind = enumerators("paean::PageType").get(number, f"type {number}")
         text = f"frame {frame:#x} (physical {frame << 12:#x}): word {word:#010x}, {kind}"
         if kind == "Block":
-            owner = enumerators("paean::Owner").get(word >> 16 & 255, f"owner {word >> 16 & 255}")
-            text += f", order {word >> 24 & 15}, owner {owner}, {word & 0xffff} references"
+            owner = enumerators("paean::Owner").get(word & 63, f"owner {word & 63}")
+            text += f", order {word >> 24 & 15}, owner {owner}, {word >> 8 & 0xffff} references"
+            if word >> 31:
+                text += ", has been mapped by kmap"
         elif kind == "Reserved":
             text += f" for {enumerators('paean::BootReason').get(word & 0x0fffffff, word & 0x0fffffff)}"
         elif word & 0x0fffffff:

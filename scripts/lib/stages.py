@@ -66,6 +66,7 @@ def all_stages(options):
     stages = [
         Stage("lint", [["scripts/lint"]], "scripts/lint"),
         Stage("host", [make_command("host-test")], "make host-test"),
+        Stage("models", [["tests/models/run"]], "tests/models/run"),
         Stage("fuzz", [fuzz], "make fuzz-run"),
         Stage("kernel", [kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel", parallel=2),
         # The lock order is checked in debug builds alone.
@@ -79,8 +80,8 @@ def all_stages(options):
 
 # Stages in one group run beside each other. Fuzzers run for a set time and leave the second core to the boots;
 # benchmarks count instructions, so that a busy host does not change them.
-GROUPS = (("lint", "kernel"), ("host", "bench"), ("fuzz", "boot"))
-ORDER = ("build", "lint", "host", "fuzz", "kernel", "boot", "bench")
+GROUPS = (("lint", "kernel"), ("host", "models", "bench"), ("fuzz", "boot"))
+ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "boot", "bench")
 
 
 def forget_settings():
