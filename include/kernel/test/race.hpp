@@ -62,8 +62,8 @@ template <typename First, typename Second>
 
 /// Plays `race(variant, first_cpu)`, which returns how often the rule was seen broken: never may it be with the roles
 /// either way round, and the twin must be caught. A twin that was not caught, which happens where the host does not run
-/// both CPUs at once, makes the test inconclusive: a skip, which scripts/ktest-skips.txt permits only in runs that share
-/// the host with others.
+/// both CPUs at once, makes the test inconclusive: a skip, which scripts/ktest-skips.txt permits only in runs that
+/// share the host with others.
 template <typename Race>
 void race_verdict(TestContext& test, Race race) {
   u32 not_caught = 0;
