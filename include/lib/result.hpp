@@ -25,6 +25,20 @@ enum class Error : u8 {
   TooLarge,         // beyond a fixed limit of this kernel or this machine
   NotSupported,     // this CPU or device lacks it
   Corrupt,          // a checksum or a structure is wrong
+  Io,               // the device failed, or says that it cannot
+  TimedOut,         // the device does not answer
+  NoSpace,          // the file system is full
+  ReadOnly,         // file system, device or file may not be written
+  Exists,           // there is a thing of this name already
+  NotDirectory,     // a part of the path is a file
+  IsDirectory,      // only a file will do
+  NotEmpty,         // a directory with names in it
+  NameTooLong,      // more than a directory entry can hold
+  CrossDevice,      // source and target lie in different file systems
+  TooManyLinks,     // names of one file, or symbolic links in one path
+  BadAddress,       // a pointer of a program's that is none
+  NotPermitted,     // not for this caller
+  NoAccess,         // what the file was opened for does not cover it
 };
 
 /// One or two words for a person.
@@ -37,6 +51,20 @@ constexpr std::string_view error_name(Error error) {
     case Error::TooLarge: return "too large";
     case Error::NotSupported: return "not supported";
     case Error::Corrupt: return "corrupt";
+    case Error::Io: return "input/output error";
+    case Error::TimedOut: return "timed out";
+    case Error::NoSpace: return "no space left";
+    case Error::ReadOnly: return "read-only";
+    case Error::Exists: return "already exists";
+    case Error::NotDirectory: return "not a directory";
+    case Error::IsDirectory: return "is a directory";
+    case Error::NotEmpty: return "directory not empty";
+    case Error::NameTooLong: return "name too long";
+    case Error::CrossDevice: return "on another file system";
+    case Error::TooManyLinks: return "too many links";
+    case Error::BadAddress: return "bad address";
+    case Error::NotPermitted: return "not permitted";
+    case Error::NoAccess: return "no access";
   }
   return "unknown error";
 }
