@@ -3,17 +3,24 @@
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
 #include "arch/irq.hpp"
+#include "arch/tlb_checker.hpp"
 #include "lib/assert.hpp"
 
 namespace paean::arch {
 
 using namespace pte_bits;
 
-extern Pdpt kernel_pdpt;
-
 namespace {
 
 constexpr u32 kCr3PdptMask = ~31u;
+
+/// Directory entries from here on are sealed, by their number among 2048.
+constexpr u32 kUnsealed = kPdptSlots * kEntriesPerTable;
+constinit u32 sealed_from = kUnsealed;
+constinit u32 sealed_sum = 0;
+
+u32 directory_entry_number(VirtAddr va) { return pdpt_index(va) * kEntriesPerTable + pd_index(va); }
+bool is_sealed(VirtAddr va) { return directory_entry_number(va) >= sealed_from; }
 
 PhysAddr current_pdpt() { return PhysAddr{read_cr3() & kCr3PdptMask}; }
 
@@ -49,19 +56,33 @@ Result<PhysAddr> table_for(VirtAddr va, TableAllocator allocate) {
   if (pde.has(kLarge) && pde.present()) return std::unexpected(Error::Busy);
   if (pde.present()) return pde.address();
   if (allocate == nullptr) return std::unexpected(Error::NotFound);
+  ASSERT(!is_sealed(va));
   const PhysAddr table = TRY(allocate());
   set_entry(directory, pd_index(va), make_table(table));
   return table;
 }
 
-/// Applies `change` to each existing 4 KiB entry of a range and drops its translation here.
+/// A checksum over the sealed entries.
+u32 sum_directories() {
+  u32 sum = 0;
+  for (u32 number = sealed_from; number < kUnsealed; ++number) {
+    const VirtAddr va = VirtAddr{0} + number * kLargePageSize;
+    // What each user space has of its own, and what belongs to kmap.
+    if (va >= kUkvaOtherStart && va < kPkmapStart) continue;
+    const Result<PhysAddr> directory = directory_of(va);
+    const u64 entry = directory ? load_entry(*directory, pd_index(va)).without(kAccessed | kDirty).raw() : 0;
+    sum = (sum << 5 | sum >> 27) ^ static_cast<u32>(entry) ^ static_cast<u32>(entry >> 32);
+  }
+  return sum;
+}
+
+/// Applies `change` to each existing 4 KiB entry of a range, which it also drops from this CPU's TLB.
 template <typename Change>
 Result<> change_range(VirtAddr va, u32 bytes, Change change) {
   for (u32 done = 0; done < bytes; done += kPageSize) {
     const PhysAddr table = TRY(table_for(va + done, nullptr));
     const FixWindow window{table};
-    change(table_entries(window)[pt_index(va + done)]);
-    invalidate_page(va + done);
+    change(table_entries(window)[pt_index(va + done)], va + done);
   }
   return {};
 }
@@ -88,16 +109,6 @@ Walk walk_current(VirtAddr va) {
   return walk;
 }
 
-void write_pdpte(u32 slot, u64 value) {
-  const IrqsOffGuard guard;
-  volatile u64* entry = &kernel_pdpt.slots[slot];
-  *entry = value;  // not atomic: the CPU reads the table only when CR3 is loaded, which is next
-  write_cr3(read_cr3());
-  flush_tlb_all();
-}
-
-void drop_identity_map() { write_pdpte(0, 0); }
-
 Result<> map_range(VirtAddr va, PhysAddr pa, u32 bytes, Protection protection, TableAllocator allocate) {
   ASSERT(va.is_aligned(kPageSize) && pa.is_aligned(kPageSize) && bytes % kPageSize == 0);
   while (bytes != 0) {
@@ -107,7 +118,7 @@ Result<> map_range(VirtAddr va, PhysAddr pa, u32 bytes, Protection protection, T
       // One window serves every large page of this directory.
       do {
         Pte& entry = table_entries(window)[pd_index(va)];
-        ASSERT(!entry.load().present());
+        ASSERT(!entry.load().present() && !is_sealed(va));
         entry.set(make_leaf(pa, protection).with(kLarge));
         va += kLargePageSize;
         pa += kLargePageSize;
@@ -120,6 +131,7 @@ Result<> map_range(VirtAddr va, PhysAddr pa, u32 bytes, Protection protection, T
     do {
       Pte& entry = table_entries(window)[pt_index(va)];
       ASSERT(!entry.load().present());
+      check_reuse(va, 1);
       entry.set(make_leaf(pa, protection));
       va += kPageSize;
       pa += kPageSize;
@@ -144,13 +156,26 @@ Result<> with_pte(VirtAddr va, void (*use)(Pte&, u64), u64 argument) {
   return {};
 }
 
+void seal_kernel_directories(VirtAddr from) {
+  sealed_from = directory_entry_number(from);
+  sealed_sum = sum_directories();
+}
+
+bool kernel_directories_are_as_sealed() { return sum_directories() == sealed_sum; }
+
 Result<> protect_range(VirtAddr va, u32 bytes, Protection protection) {
-  return change_range(va, bytes,
-                      [protection](Pte& pte) { (void)pte.exchange(make_leaf(pte.load().address(), protection)); });
+  return change_range(va, bytes, [protection](Pte& pte, VirtAddr at) {
+    (void)pte.exchange(make_leaf(pte.load().address(), protection));
+    invalidate_page(at);
+  });
 }
 
 Result<> unmap_range(VirtAddr va, u32 bytes) {
-  return change_range(va, bytes, [](Pte& pte) { pte.clear(); });
+  return change_range(va, bytes, [](Pte& pte, VirtAddr at) {
+    pte.clear();
+    invalidate_page(at);
+    note_unmapped_here(at, 1);
+  });
 }
 
 }  // namespace paean::arch

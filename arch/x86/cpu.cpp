@@ -3,6 +3,8 @@
 #include "arch/acpi.hpp"
 #include "arch/fixmap.hpp"
 #include "arch/port.hpp"
+#include "arch/user.hpp"
+#include "arch/user_access.hpp"
 
 namespace paean::arch {
 
@@ -76,7 +78,9 @@ void enable_protection() {
   if (boot_features.pge) cr4 |= kCr4Pge;
   if (boot_features.smep) cr4 |= kCr4Smep;
   if (boot_features.smap) cr4 |= kCr4Smap;
+  user_access_guarded = boot_features.smap ? 1 : 0;
   write_cr4(cr4);
+  enable_fpu();
 }
 
 void debug_exit(ExitCode code) { out8(0xf4, static_cast<u8>(code)); }

@@ -1,9 +1,11 @@
 // Segment descriptors of each CPU: flat code and data, one TSS for stack switches from user mode, one TSS that is the
 // double-fault task, and FS for per-CPU variables.
 #include "arch/cpu.hpp"
+#include "arch/pdpt.hpp"
 #include "arch/percpu.hpp"
 #include "arch/traps.hpp"
 #include "arch/traps_internal.hpp"
+#include "arch/user.hpp"
 
 namespace paean::arch {
 
@@ -29,14 +31,11 @@ struct CpuDescriptors {
   TaskState double_fault_task;
 };
 
+static_assert(kFirstTlsEntry + kTlsSlots == kGdtEntries);
+
 PER_CPU(CpuDescriptors, descriptors);
 // Not per-CPU data: 8 KiB in the image template would be copied for every CPU. Only the boot CPU's is in the image.
 [[gnu::section(".bss.page_aligned")]] alignas(kPageSize) constinit u8 boot_double_fault_stack[kDoubleFaultStackSize]{};
-
-constexpr u64 make_descriptor(u32 base, u32 limit, u32 access, u32 flags) {
-  return (limit & 0xffffull) | (u64{base & 0xffffff} << 16) | (u64{access} << 40) | (u64{(limit >> 16) & 15} << 48) |
-         (u64{flags} << 52) | (u64{base >> 24} << 56);
-}
 
 constexpr u32 kFlat32 = 0xc;   // 4 KiB granularity, 32 bits
 constexpr u32 kByteUnits = 0;  // system descriptors count bytes
@@ -70,7 +69,7 @@ void init_descriptors(u32 cpu, u32 delta, void* fault_stack_top) {
   mine->main_task.io_map = sizeof(TaskState);
   TaskState& task = mine->double_fault_task;
   task = TaskState{};
-  task.cr3 = read_cr3();
+  task.cr3 = kernel_cr3();  // not what is loaded now: a CPU that starts has a table that goes away
   task.eip = reinterpret_cast<u32>(double_fault_entry);
   task.esp = reinterpret_cast<u32>(fault_stack_top);
   task.eflags = 2;
@@ -92,6 +91,15 @@ void init_descriptors(u32 cpu, u32 delta, void* fault_stack_top) {
       : "memory");
   *reinterpret_cast<u32*>(reinterpret_cast<u32>(&percpu_delta) + delta) = delta;
   cpu_number.local() = cpu;
+}
+
+void set_double_fault_stack(void* top) { descriptors.local().double_fault_task.esp = reinterpret_cast<u32>(top); }
+VirtAddr double_fault_stack(u32 cpu) { return VirtAddr{descriptors.on(cpu).double_fault_task.esp}; }
+
+void load_user_context(const UserContext& context, VirtAddr stack_top) {
+  CpuDescriptors& mine = descriptors.local();
+  mine.main_task.esp0 = stack_top.raw();
+  for (u32 i = 0; i < kTlsSlots; ++i) mine.gdt[kFirstTlsEntry + i] = context.tls[i];
 }
 
 const TaskState& interrupted_task() { return descriptors.local().main_task; }

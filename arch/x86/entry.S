@@ -24,7 +24,6 @@ trap_stubs:
 
     .balign 16
 trap_common:
-    cld
     pushal
     pushl %ds
     pushl %es
@@ -35,17 +34,64 @@ trap_common:
     movl %eax, %es
     movl $0x30, %eax                    # the per-CPU segment
     movl %eax, %fs
+    xorl %eax, %eax
+    movl %eax, %gs                      # its descriptor may be another thread's by the time of the return
+    cld
     movl %esp, %eax                     # -mregparm=3: the frame's address is the first argument
     call trap_dispatch
     .globl trap_return
 trap_return:
-    popl %gs
-    popl %fs
-    popl %es
-    popl %ds
+1:  popl %gs
+2:  popl %fs
+3:  popl %es
+4:  popl %ds
     popal
     addl $8, %esp
     iretl
+
+# A selector that is not good any more, or never was: 0 instead.
+11: movl $0, (%esp)
+    jmp 1b
+12: movl $0, (%esp)
+    jmp 2b
+13: movl $0, (%esp)
+    jmp 3b
+14: movl $0, (%esp)
+    jmp 4b
+    .section fixups, "a"
+    .long 1b, 11b, 2b, 12b, 3b, 13b, 4b, 14b
+    .text
+
+# int 0x80. As trap_common, with interrupts on from where the segments are the kernel's.
+    .balign 16
+    .globl system_call_entry
+system_call_entry:
+    pushl $0
+    pushl $0x80
+    pushal
+    pushl %ds
+    pushl %es
+    pushl %fs
+    pushl %gs
+    movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl $0x30, %eax
+    movl %eax, %fs
+    xorl %eax, %eax
+    movl %eax, %gs
+    pushl $0x202                        # no direction, no AC: user memory is closed
+    popfl
+    movl %esp, %eax
+    call system_call_dispatch           # comes back with interrupts off
+    jmp trap_return
+
+# leave_to_user(TrapFrame*): the stack below the frame is forgotten.
+    .balign 16
+    .globl leave_to_user
+leave_to_user:
+    movl %eax, %esp
+    jmp trap_return
 
 # The double-fault task starts here, on its own stack with interrupts off; the faulting state is in the other TSS.
     .balign 16

@@ -9,15 +9,17 @@
 namespace paean::arch {
 
 PER_CPU(u32, fix_next){fixmap_address(kFixKmapFirst).raw()};
-PER_CPU(u32, fix_limit){fixmap_address(kFixKmapFirst + kKmapPagesPerCpu).raw()};
+PER_CPU(u32, fix_limit){fixmap_address(kFixKmapFirst + 2 * kKmapDepth).raw()};
 
 namespace {
+
+constexpr u32 kStackBytes = kKmapDepth * kFixSlotBytes;
 
 constinit u32 device_pages_used = 0;
 
 Pte& fix_pte(u32 index) { return fixmap_tables[index / kEntriesPerTable].entries[index % kEntriesPerTable]; }
 
-u32 first_slot() { return fix_limit.get() - kKmapPagesPerCpu * kPageSize; }
+u32 first_slot() { return fix_limit.get() - kStackBytes; }
 
 }  // namespace
 
@@ -33,7 +35,7 @@ u32 fix_depth() { return (fix_next.get() - first_slot()) / kFixSlotBytes; }
 
 void init_fix_slots(u32 cpu) {
   fix_next.local() = fixmap_address(kFixKmapFirst + cpu * kKmapPagesPerCpu).raw();
-  fix_limit.local() = fix_next.local() + kKmapPagesPerCpu * kPageSize;
+  fix_limit.local() = fix_next.local() + kStackBytes;
 }
 
 void fix_save(u32* words, IrqsOff) {

@@ -1,10 +1,13 @@
 // The interrupt controllers behind one interface. Source: Intel 8259A and 82093AA data sheets, SDM vol. 3A chapter 11.
 #include "arch/interrupts.hpp"
 
+#include <optional>
+
 #include "arch/acpi.hpp"
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
 #include "arch/lapic.hpp"
+#include "arch/lock.hpp"
 #include "arch/pit.hpp"
 #include "arch/port.hpp"
 #include "arch/traps.hpp"
@@ -17,6 +20,7 @@ namespace {
 
 constexpr u16 kPicMaster = 0x20, kPicSlave = 0xa0;
 constexpr u8 kPicEnd = 0x20, kPicReadInService = 0x0b;
+constexpr u16 kPicLevel = 0x4d0;  // a bit a line that is level-triggered; on chip sets with PCI
 
 constexpr u32 kIoApicVersion = 1, kIoApicRedirection = 0x10;
 constexpr u32 kRedirectLow = 1u << 13, kRedirectLevel = 1u << 15, kRedirectMasked = 1u << 16;
@@ -31,6 +35,7 @@ struct IoApic {
 constinit IoApic ioapics[kMaxIoApics]{};
 constinit u32 ioapic_count = 0;
 constinit u16 pic_mask = 0xffff;
+constinit LeafLock line_lock{LockRank::IrqController};  // guards pic_mask, and the two steps to a register of an IOAPIC
 
 u32 ioapic_read(const IoApic& chip, u32 index) {
   chip.registers[0] = index;
@@ -77,20 +82,43 @@ void init_ioapics() {
   }
 }
 
-void route_through_ioapic(u32 irq) {
+/// Where a line ends; nullopt if no IOAPIC has it.
+struct IoApicPin {
+  const IoApic* chip;
+  u32 index;
+};
+std::optional<IoApicPin> ioapic_pin(u32 irq) {
   const InterruptOverride& fact = madt().overrides[irq];
   const u32 gsi = fact.given ? fact.gsi : irq;
-  u32 low = kVectorIrqBase + irq;
-  if ((fact.flags & 3) == 3) low |= kRedirectLow;
-  if (((fact.flags >> 2) & 3) == 3) low |= kRedirectLevel;
   for (u32 i = 0; i < ioapic_count; ++i) {
     const IoApic& chip = ioapics[i];
     if (gsi < chip.first_gsi || gsi >= chip.first_gsi + chip.lines) continue;
-    const u32 index = kIoApicRedirection + 2 * (gsi - chip.first_gsi);
-    ioapic_write(chip, index + 1, local_apic_id() << 24);
-    ioapic_write(chip, index, low);
-    return;
+    return IoApicPin{&chip, kIoApicRedirection + 2 * (gsi - chip.first_gsi)};
   }
+  return std::nullopt;
+}
+
+void route_through_ioapic(u32 irq, IrqTrigger trigger) {
+  constexpr u32 kHigh = 1, kLow = 3, kEdge = 1, kLevel = 3;  // 0: as the bus has it
+  const auto pin = ioapic_pin(irq);
+  if (!pin) return;
+  const u16 flags = madt().overrides[irq].flags;
+  const u32 polarity = flags & 3, mode = (flags >> 2) & 3;
+  u32 low = kVectorIrqBase + irq;
+  if (polarity == kLow || (polarity != kHigh && trigger == IrqTrigger::Pci)) low |= kRedirectLow;
+  if (mode == kLevel || (mode != kEdge && trigger == IrqTrigger::Pci)) low |= kRedirectLevel;
+  ioapic_write(*pin->chip, pin->index + 1, local_apic_id() << 24);
+  ioapic_write(*pin->chip, pin->index, low);
+}
+
+void unmask_in_pic(u32 irq, IrqTrigger trigger) {
+  if (trigger == IrqTrigger::Pci) {
+    const u16 port = kPicLevel + (irq >= 8 ? 1 : 0);
+    out8(port, static_cast<u8>(in8(port) | 1u << (irq % 8)));
+  }
+  pic_mask = static_cast<u16>(pic_mask & ~(1u << irq));
+  if (irq >= 8) pic_mask = static_cast<u16>(pic_mask & ~(1u << 2));
+  pic_write_mask();
 }
 
 }  // namespace
@@ -109,11 +137,19 @@ void start_tick() {
   program_pit_tick(kTicksPerSecond);
 }
 
-void enable_irq_line(u32 irq) {
-  if (ioapic_count != 0) return route_through_ioapic(irq);
-  pic_mask = static_cast<u16>(pic_mask & ~(1u << irq));
-  if (irq >= 8) pic_mask = static_cast<u16>(pic_mask & ~(1u << 2));
-  pic_write_mask();
+void enable_irq_line(u32 irq, IrqTrigger trigger) {
+  const LeafGuard guard{line_lock};
+  if (ioapic_count != 0) return route_through_ioapic(irq, trigger);
+  unmask_in_pic(irq, trigger);
+}
+
+void disable_irq_line(u32 irq) {
+  const LeafGuard guard{line_lock};
+  if (ioapic_count == 0) {
+    pic_mask = static_cast<u16>(pic_mask | 1u << irq);
+    return pic_write_mask();
+  }
+  if (const auto pin = ioapic_pin(irq)) ioapic_write(*pin->chip, pin->index, kRedirectMasked);
 }
 
 void end_of_interrupt(u32 irq) {

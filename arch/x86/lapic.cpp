@@ -81,8 +81,10 @@ void end_of_local_interrupt() { write(kEnd, 0); }
 
 void send_ipi(u32 apic_id, u32 vector, IrqsOff) { command(apic_id, vector | kAssert); }
 
+void send_init(u32 apic_id) { command(apic_id, kInit | kLevel | kAssert); }
+
 void send_startup(u32 apic_id, u32 page) {
-  command(apic_id, kInit | kLevel | kAssert);
+  send_init(apic_id);
   delay_microseconds(10'000);
   for (u32 i = 0; i < 2; ++i) {
     command(apic_id, kStartup | kAssert | page);

@@ -16,7 +16,8 @@ PteValue make_leaf(PhysAddr addr, Protection protection, Caching caching) {
   if (cpu_features().pge) bits |= kGlobal;
   if (protection == Protection::ReadWrite) bits |= kWritable;
   if (protection != Protection::ReadExecute && cpu_features().nx) bits |= kNoExecute;
-  if (caching == Caching::Uncached) bits |= kCacheDisable | kWriteThrough;
+  if (caching != Caching::WriteBack) bits |= kWriteThrough;
+  if (caching == Caching::Uncached) bits |= kCacheDisable;
   return PteValue{bits};
 }
 

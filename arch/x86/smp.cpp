@@ -8,6 +8,8 @@
 #include "arch/fixmap.hpp"
 #include "arch/interrupts.hpp"
 #include "arch/lapic.hpp"
+#include "arch/lock.hpp"
+#include "arch/pdpt.hpp"
 #include "arch/traps.hpp"
 #include "arch/tsc.hpp"
 #include "lib/assert.hpp"
@@ -15,7 +17,6 @@
 
 namespace paean::arch {
 
-extern Pdpt kernel_pdpt;
 extern PageDirectory identity_directory;
 extern PageTable identity_table;
 
@@ -41,8 +42,11 @@ struct Starting {
 };
 constinit Starting starting{};
 
-enum class Answer : u8 { None, Online, Unfit };
+/// What lies between None and the rest is said by whoever comes first: the new CPU that it is there, or the boot CPU
+/// that it has waited long enough.
+enum class Answer : u8 { None, Here, TooLate, Online, Unfit };
 constinit std::atomic<Answer> answer{Answer::None};
+constinit Result<CpuMemory> unused_memory = std::unexpected(Error::NotFound);  // of one that did not come
 constinit std::atomic<u32> online{1};
 constinit u32 apic_ids[kMaxCpus]{};
 
@@ -55,8 +59,7 @@ void map_trampoline(PhysAddr page) {
   for (Pte& entry : identity_table.entries) entry.clear();
   identity_table.entries[page.raw() >> kPageShift].set(
       make_leaf(page, Protection::ReadExecute).without(pte_bits::kGlobal));
-  for (u32 slot = 1; slot < kPdptSlots; ++slot) start_pdpt.slots[slot] = kernel_pdpt.slots[slot] & ~pte_bits::kAccessed;
-  start_pdpt.slots[0] = image_physical(&identity_directory).raw() | pte_bits::kPresent;
+  make_start_pdpt(start_pdpt, image_physical(&identity_directory));
 }
 
 void write_trampoline(PhysAddr page, const StartParameters& parameters) {
@@ -77,15 +80,39 @@ bool has_boot_features() {
          mine.smap >= boot.smap;
 }
 
-bool wait_for_answer() {
+bool say(Answer what) {
+  Answer before = Answer::None;
+  return answer.compare_exchange_strong(before, what);
+}
+
+/// What the CPU has said in the end. One that has not come in time will not come any more: the stack and the page that
+/// it would begin with are the next one's.
+Answer wait_for_answer(u32 apic_id) {
   constexpr u32 kPatience = 1000;  // milliseconds; an emulator on a busy host may take most of it
-  for (u32 waited = 0; waited < kPatience && answer.load() == Answer::None; ++waited) delay_microseconds(1000);
-  return answer.load() == Answer::Online;
+  constexpr u32 kLongest = 10 * kPatience;
+  for (u32 waited = 0; waited < kLongest; ++waited) {
+    const Answer now = answer.load();
+    if (now == Answer::Online || now == Answer::Unfit) return now;
+    if (waited >= kPatience && now == Answer::None && say(Answer::TooLate)) {
+      send_init(apic_id);
+      delay_microseconds(10'000);
+      return Answer::TooLate;
+    }
+    delay_microseconds(1000);
+  }
+  panic("the CPU with APIC id {} stopped while it was being started", apic_id);
+}
+
+/// What one that did not come has left, or new memory.
+Result<CpuMemory> memory_for_cpu(CpuMemoryProvider provider) {
+  Result<CpuMemory> left = std::unexpected(Error::NotFound);
+  std::swap(left, unused_memory);
+  return left ? left : provider();
 }
 
 void start_cpu(u32 apic_id, PhysAddr low_page, CpuMemoryProvider provider, void (*idle)()) {
   const u32 number = online.load();
-  const Result<CpuMemory> memory = provider();
+  const Result<CpuMemory> memory = memory_for_cpu(provider);
   if (!memory) return log_warning("no memory for the CPU with APIC id {}", apic_id);
   starting = Starting{number, make_percpu_copy(memory->percpu), memory->fault_stack_top, idle};
   answer = Answer::None;
@@ -94,9 +121,11 @@ void start_cpu(u32 apic_id, PhysAddr low_page, CpuMemoryProvider provider, void 
                                              reinterpret_cast<u32>(cpu_entry)});
   apic_ids[number] = apic_id;
   send_startup(apic_id, static_cast<u32>(low_page.raw() >> kPageShift));
-  if (wait_for_answer()) return;
+  const Answer said = wait_for_answer(apic_id);
+  if (said == Answer::Online) return;
+  if (said == Answer::TooLate) unused_memory = memory;
   log_warning("the CPU with APIC id {} {}", apic_id,
-              answer.load() == Answer::Unfit ? "lacks features of the boot CPU, left asleep" : "does not answer");
+              said == Answer::Unfit ? "lacks features of the boot CPU, left asleep" : "does not answer");
 }
 
 void on_reschedule(IrqsOff) {}  // the way out of every interrupt looks at need_resched
@@ -107,7 +136,7 @@ struct Call {
   std::atomic<CpuMask> waiting{0};
 };
 constinit Call call;
-constinit std::atomic<u32> call_lock{0};
+constinit CallLock call_lock{LockRank::CpuCall};
 
 void on_call(IrqsOff off) {
   call.function(off);
@@ -121,12 +150,14 @@ void on_stop(IrqsOff) { halt_forever(); }
 u32 percpu_size() { return static_cast<u32>(__percpu_end - __percpu_start); }
 
 extern "C" void cpu_entry() {
-  write_cr3(static_cast<u32>(image_physical(&kernel_pdpt).raw()));
+  if (!say(Answer::Here)) halt_forever();
+  leave_start_pdpt();
   if (!has_boot_features()) {
     answer = Answer::Unfit;
     halt_forever();
   }
   init_descriptors(starting.number, starting.delta, starting.fault_stack_top);
+  load_kernel_pdpt();
   load_idt();
   init_fix_slots(starting.number);
   enable_protection();
@@ -134,6 +165,7 @@ extern "C" void cpu_entry() {
   tlb_cpu_is_online();
   void (*const idle)() = starting.idle;
   online.fetch_add(1);
+  load_kernel_pdpt();       // who changed it before the line above did not tell us
   answer = Answer::Online;  // from here on the boot CPU may start the next one
   start_tick();
   idle();
@@ -168,7 +200,7 @@ void send_reschedule_ipi(u32 cpu) {
 void run_on_other_cpus(void (*function)(IrqsOff)) {
   if (online_cpus() == 1) return;
   ASSERT(irqs_enabled());
-  while (call_lock.exchange(1, std::memory_order_acquire) != 0) cpu_relax();
+  const CallGuard guard{call_lock};
   call.function = function;
   const CpuMask others = online_cpu_mask() & ~(1u << this_cpu());
   call.waiting.store(others, std::memory_order_release);
@@ -178,7 +210,6 @@ void run_on_other_cpus(void (*function)(IrqsOff)) {
     send_ipi(apic_ids[cpu], kVectorCall, off.token());
   }
   while (call.waiting.load(std::memory_order_acquire) != 0) cpu_relax();
-  call_lock.store(0, std::memory_order_release);
 }
 
 void stop_other_cpus() {

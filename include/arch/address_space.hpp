@@ -1,8 +1,9 @@
 // The kernel's page tables: building them at boot, walking them at any time.
 //
 // Tables may lie anywhere in physical memory; they are reached through a FixWindow, one table at a time.
-// Owner: the boot CPU builds; afterwards kernel directory entries never change (arch/layout.hpp), and leaf entries
-// belong to the owner of their region (fixmap, pkmap, vmalloc).
+// Owner: the boot CPU builds; afterwards kernel directory entries never change (arch/layout.hpp), so that they are the
+// same in every address space and no CPU can miss one; leaf entries belong to the owner of their region (fixmap, pkmap,
+// vmalloc). The level above is in arch/pdpt.hpp.
 #pragma once
 
 #include "arch/pte.hpp"
@@ -28,13 +29,6 @@ struct Walk {
 /// Walks the tables that CR3 names. Any context.
 Walk walk_current(VirtAddr va);
 
-/// The one function that may change a page-directory-pointer entry. Reloads CR3, because the CPU keeps the four
-/// entries in registers that memory writes never reach.
-void write_pdpte(u32 slot, u64 value);
-
-/// Drops the identity map that boot needed while paging was being turned on.
-void drop_identity_map();
-
 /// Maps [va, va + bytes) to [pa, ...), with 2 MiB pages where alignment allows it. Everything is page-aligned, the
 /// range was not mapped. On OutOfMemory a front part stays mapped: boot then stops.
 Result<> map_range(VirtAddr va, PhysAddr pa, u32 bytes, Protection protection, TableAllocator allocate);
@@ -46,9 +40,16 @@ Result<> populate_tables(VirtAddr va, u32 bytes, TableAllocator allocate);
 /// there is no PTE page.
 Result<> with_pte(VirtAddr va, void (*use)(Pte& pte, u64 argument), u64 argument);
 
+/// From here on the directory entries from `from` upwards are as they are for ever: needing another one panics. The
+/// block windows are excepted, their entries belong to kmap. Boot CPU, before others start.
+void seal_kernel_directories(VirtAddr from);
+/// Whether they are still the same, but for accessed and dirty bits.
+bool kernel_directories_are_as_sealed();
+
 /// Changes protection of 4 KiB mappings that exist, and flushes them on this CPU.
 Result<> protect_range(VirtAddr va, u32 bytes, Protection protection);
-/// Removes 4 KiB mappings, and flushes them on this CPU.
+/// Removes 4 KiB mappings, and flushes them on this CPU. Until the others have flushed them too (arch/tlb.hpp) neither
+/// the addresses nor the frames may be used again; DEBUG builds check it, see arch/tlb_checker.hpp.
 Result<> unmap_range(VirtAddr va, u32 bytes);
 
 /// Flushes every translation of this CPU, global ones included.

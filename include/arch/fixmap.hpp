@@ -62,8 +62,9 @@ inline Pte& fix_next_entry() { return fix_entry(fix_next.get()); }
 }
 
 /// Unmaps the newest window, which is known to be at `at`.
-[[gnu::always_inline]] inline void fix_pop_newest(u32 at) {
-  fix_entry(at).clear();
+[[gnu::always_inline]] inline void fix_pop_newest(const void* address) {
+  const u32 at = reinterpret_cast<u32>(address);
+  fix_entry(at).drop();
   invalidate_page(VirtAddr{at});
   asm volatile("" ::: "memory");
   fix_next.set(at);  // last: an interrupt before this uses the slot above
@@ -73,14 +74,13 @@ inline Pte& fix_next_entry() { return fix_entry(fix_next.get()); }
   const u32 at = fix_next.get() - kFixSlotBytes;
   if (reinterpret_cast<u32>(address) != at) [[unlikely]]
     fix_stack_error("temporary maps undone out of order, twice, or by another thread");
-  fix_pop_newest(at);
+  fix_pop_newest(address);
 }
 /// The same, and false if `address` is not the newest window.
 [[gnu::always_inline]] inline bool fix_try_pop(const void* address) {
-  const u32 at = fix_next.get() - kFixSlotBytes;
-  if (reinterpret_cast<u32>(address) != at) [[unlikely]]
+  if (!fix_next.is(reinterpret_cast<u32>(address) + kFixSlotBytes)) [[unlikely]]
     return false;
-  fix_pop_newest(at);
+  fix_pop_newest(address);
   return true;
 }
 /// The same with any byte of the page.

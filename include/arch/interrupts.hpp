@@ -17,7 +17,13 @@ void init_interrupts();
 /// Starts the periodic tick on this CPU; its handler was set by set_timer_handler().
 void start_tick();
 
-void enable_irq_line(u32 irq);
+/// What a line is where the MADT does not say otherwise: ISA lines are edge-triggered and active high, those of PCI
+/// devices level-triggered and active low.
+enum class IrqTrigger : u8 { Isa, Pci };
+
+/// Routes a line to this CPU and unmasks it; masks it. Any context.
+void enable_irq_line(u32 irq, IrqTrigger trigger = IrqTrigger::Isa);
+void disable_irq_line(u32 irq);
 void end_of_interrupt(u32 irq);
 /// The PIC raises 7 and 15 without a device behind them when a line drops too early.
 bool irq_is_spurious(u32 irq);

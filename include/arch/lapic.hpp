@@ -22,6 +22,8 @@ void end_of_local_interrupt();
 
 /// A fixed interrupt to one CPU. Waits until the previous one has left; a few hundred nanoseconds.
 void send_ipi(u32 apic_id, u32 vector, IrqsOff);
+/// Resets a CPU, which then waits to be started: for one that answers too late.
+void send_init(u32 apic_id);
 /// The start-up sequence for a CPU that has not run: INIT, then twice the page where it begins (below 1 MiB).
 void send_startup(u32 apic_id, u32 page);
 

@@ -49,7 +49,8 @@ static_assert(kUkvaStart.raw() >= 0xc0000000, "the fixed part stays in the last 
 // The fixmap, in pages from kFixmapStart. Odd pages of the kmap area are never mapped: a step past a mapped page
 // faults instead of reading its neighbour.
 inline constexpr u32 kKmapDepth = 16;  // nested maps a CPU; Linux has 16 too, and eight interrupts deep is unheard of
-inline constexpr u32 kKmapPagesPerCpu = 2 * kKmapDepth;
+// The last slot of a CPU is never handed out: what lies below the first slot of the next CPU is nobody's newest map.
+inline constexpr u32 kKmapPagesPerCpu = 2 * (kKmapDepth + 1);
 inline constexpr u32 kFixKmapFirst = 0;
 inline constexpr u32 kFixDeviceFirst = kFixKmapFirst + kMaxCpus * kKmapPagesPerCpu;
 inline constexpr u32 kFixDevicePages = 512;

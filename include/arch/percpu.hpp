@@ -63,6 +63,20 @@ class PerCpu {
     asm volatile("cmpl $0, %%fs:%1" : "=@ccz"(zero) : "m"(value_));
     return zero;
   }
+  /// Compares without a register of its own.
+  [[gnu::always_inline]] bool is(T value) const
+    requires(sizeof(T) == 4)
+  {
+    bool equal;
+    asm volatile("cmpl %2, %%fs:%1" : "=@ccz"(equal) : "m"(value_), "r"(value));
+    return equal;
+  }
+  /// Adds to one word of the variable: this CPU's copy whenever it runs, as get().
+  [[gnu::always_inline]] void add(u32 word, u32 number)
+    requires(sizeof(T) % 4 == 0)
+  {
+    asm volatile("addl %1, %%fs:%0" : "+m"(reinterpret_cast<u32*>(&value_)[word]) : "ri"(number) : "cc");
+  }
   T& on(u32 cpu) { return at(percpu_deltas[cpu]); }
 
  private:

@@ -8,7 +8,12 @@
 //   set(value)      entry was not present: high half first, then the low half with P
 //   clear()         low half first, so that no walker sees P with half an address
 //   exchange(value) cmpxchg8b: for entries that are present and stay present; returns the old one, A/D bits included
+//   compare_exchange(seen, value)  the same where the new value is made from the old one, and a walker may set A or D
+//   take()          xchg of the low half with 0, then the high half: out of use, with what a walker had set until then
+//   forbid_stores() a locked `and` on the low half, which leaves the frame and what a walker sets alone
 //   load()          cmpxchg8b: never a torn value
+//   hide(), show()  the present bit alone, one store: the frame stays readable for the entry's owner, who must be the
+//                   only one that changes it; accessed and dirty were set in advance, so that the CPU writes nothing
 // Two plain stores to a present entry were seen torn by another CPU in 10-22 % of reads.
 // Source: Intel SDM vol. 3A 4.4; the order of halves as in Linux's pgtable-3level.h.
 #pragma once
@@ -34,7 +39,7 @@ inline constexpr u64 kAddress = 0x000ffffffffff000ull;
 
 /// What a mapping permits. NX is dropped by make_leaf() on CPUs without it.
 enum class Protection : u8 { ReadOnly, ReadWrite, ReadExecute };
-enum class Caching : u8 { WriteBack, Uncached };
+enum class Caching : u8 { WriteBack, WriteThrough, Uncached };
 
 /// A 64-bit entry as plain data.
 class PteValue {
@@ -61,6 +66,15 @@ PteValue make_leaf(PhysAddr addr, Protection protection, Caching caching = Cachi
 /// An entry that points at a page-table page. Permissive: leaves decide.
 PteValue make_table(PhysAddr table);
 
+/// How the halves of an entry that is not present are stored. A policy only so that a test can try the other way round.
+struct HighHalfFirst {
+  static void store(volatile u32& low, volatile u32& high, u32 new_low, u32 new_high) {
+    high = new_high;
+    asm volatile("" ::: "memory");
+    low = new_low;
+  }
+};
+
 /// One live 64-bit entry in memory.
 class Entry {
  public:
@@ -76,18 +90,23 @@ class Entry {
     asm volatile("lock cmpxchg8b %1" : "+A"(value), "+m"(const_cast<Entry&>(*this)) : "b"(0), "c"(0) : "memory", "cc");
     return PteValue{value};
   }
-  void set(PteValue value) { set(static_cast<u32>(value.raw()), static_cast<u32>(value.raw() >> 32)); }
+  template <typename Halves = HighHalfFirst>
+  void set(PteValue value) {
+    set<Halves>(static_cast<u32>(value.raw()), static_cast<u32>(value.raw() >> 32));
+  }
   /// The same in two halves, which cost fewer instructions where they are made.
+  template <typename Halves = HighHalfFirst>
   void set(u32 low, u32 high) {
-    high_ = high;
-    asm volatile("" ::: "memory");
-    low_ = low;
+    Halves::store(low_, high_, low, high);
   }
   void clear() {
     low_ = 0;
     asm volatile("" ::: "memory");
     high_ = 0;
   }
+  /// Not present any more; the other bits stay as they are. For entries that are only ever written by set(), which
+  /// changes the high half first, and that nobody reads unless they are present.
+  void drop() { low_ = 0; }
   PteValue exchange(PteValue value) {
     u64 old = load().raw();
     const u32 low = static_cast<u32>(value.raw()), high = static_cast<u32>(value.raw() >> 32);
@@ -97,6 +116,32 @@ class Entry {
     } while (!done);
     return PteValue{old};
   }
+  /// Stores `desired` if the entry still is what the caller made it from; otherwise `seen` becomes what is there.
+  bool compare_exchange(PteValue& seen, PteValue desired) {
+    u64 old = seen.raw();
+    const u32 low = static_cast<u32>(desired.raw()), high = static_cast<u32>(desired.raw() >> 32);
+    bool done;
+    asm volatile("lock cmpxchg8b %1" : "=@ccz"(done), "+m"(*this), "+A"(old) : "b"(low), "c"(high) : "memory");
+    seen = PteValue{old};
+    return done;
+  }
+  /// For the only one who changes the entry: others may see the high half alone for a moment, which is not present.
+  PteValue take() {
+    u32 low = 0;
+    asm volatile("xchgl %0, %1" : "+r"(low), "+m"(low_) : : "memory");
+    const u32 high = high_;
+    high_ = 0;
+    return PteValue{u64{high} << 32 | low};
+  }
+  void forbid_stores() {
+    asm volatile("lock andl %1, %0" : "+m"(low_) : "i"(~static_cast<u32>(pte_bits::kWritable)) : "memory", "cc");
+  }
+  void hide() { low_ = low_ & ~static_cast<u32>(pte_bits::kPresent); }
+  void show() { low_ = low_ | static_cast<u32>(pte_bits::kPresent); }
+  /// The halves, for an owner as above: nobody else writes but walkers, to the low one, so nothing is torn.
+  u32 own_low() const { return low_; }
+  u32 own_high() const { return high_; }
+  PteValue own_value() const { return PteValue{u64{high_} << 32 | low_}; }
 
  private:
   volatile u32 low_ = 0;
@@ -120,7 +165,7 @@ struct alignas(kPageSize) PageTable {
 struct alignas(kPageSize) PageDirectory {
   Pde entries[kEntriesPerTable];
 };
-/// Four entries, 32-byte aligned; changed only through write_pdpte() of arch/address_space.hpp.
+/// Four entries, 32-byte aligned; changed only through write_pdpte() of arch/pdpt.hpp.
 struct alignas(32) Pdpt {
   u64 slots[kPdptSlots];
 };

@@ -28,6 +28,18 @@ u32 percpu_size();
 /// are set up.
 void start_other_cpus(u32 limit, PhysAddr low_page, CpuMemoryProvider provider, void (*idle)());
 
+/// From hold to release the caller stays on its CPU, and no other thread runs there; interrupts come. Nests.
+/// Implemented by kernel/sched/scheduler.cpp.
+void hold_cpu();
+void release_cpu();
+class [[nodiscard]] CpuHold {
+ public:
+  CpuHold() { hold_cpu(); }
+  ~CpuHold() { release_cpu(); }
+  CpuHold(const CpuHold&) = delete;
+  CpuHold& operator=(const CpuHold&) = delete;
+};
+
 /// Makes another CPU look at need_resched on its way out of an interrupt. Any context.
 void send_reschedule_ipi(u32 cpu);
 /// Runs `function` on every other online CPU, in its interrupt context, and waits until all have finished. One caller

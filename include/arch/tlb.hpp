@@ -28,11 +28,17 @@ u32 tlb_new_generation();
 void init_tlb_interrupts();
 void tlb_cpu_is_online();
 
+/// The last generation that was made.
+u32 tlb_newest_generation();
 /// What a CPU has flushed up to.
 u32 tlb_cpu_generation(u32 cpu);
-void tlb_wait_for_generation(u32 generation);
+/// Returns how many CPUs had to be interrupted. A stamp is never younger than the newest generation; one that seems to
+/// be is more than 2^31 generations old, and done.
+u32 tlb_wait_for_generation(u32 generation);
+/// Asks the CPUs that are behind to flush soon, and does not wait: for those who may not. Any context.
+void tlb_request_generation(u32 generation);
 /// True if every online CPU has flushed at or after `generation`, or is idle and will before it touches anything: what
-/// was unmapped before may be mapped anew. Never waits; any context.
+/// was unmapped before may be mapped anew. What was done once stays so. Never waits; any context.
 bool tlb_generation_is_done(u32 generation);
 
 /// Halts this CPU until an interrupt. Called with interrupts off, returns with interrupts on. A CPU in here is not
@@ -40,6 +46,7 @@ bool tlb_generation_is_done(u32 generation);
 void cpu_idle();
 /// From trap entry, if this CPU was idle.
 void tlb_leave_idle();
+/// Not zero: this CPU will flush up to the newest generation before it touches anything.
 extern PerCpu<u32> cpu_is_idle;
 
 /// Invalidates a range on every online CPU, this one included; returns when all have done so.

@@ -7,6 +7,7 @@
 
 #include <string_view>
 
+#include "arch/interrupts.hpp"
 #include "arch/irq.hpp"
 #include "lib/addr.hpp"
 #include "lib/format.hpp"
@@ -38,6 +39,10 @@ inline constexpr u32 kPageFaultFetch = 16;
 void init_descriptors(u32 cpu, u32 percpu_delta_value, void* fault_stack_top);
 /// The boot CPU's copy of the per-CPU variables, and its descriptors. First of all.
 void init_boot_cpu_descriptors();
+/// Gives this CPU's double-fault task another stack.
+void set_double_fault_stack(void* top);
+/// The top of a CPU's.
+VirtAddr double_fault_stack(u32 cpu);
 /// Fills and loads the IDT. Boot CPU once; other CPUs only load it.
 void init_idt();
 void load_idt();
@@ -47,15 +52,25 @@ std::string_view exception_name(u32 vector);
 
 using IrqHandler = void (*)(IrqsOff);
 /// One handler for an ISA interrupt number, enabled at the interrupt controller. Replaces an older one.
-void set_irq_handler(u32 irq, IrqHandler handler);
+void set_irq_handler(u32 irq, IrqHandler handler, IrqTrigger trigger = IrqTrigger::Isa);
+bool has_irq_handler(u32 irq);
 /// The handler for a vector of the local APIC, 0xf0 to 0xfe; it is acknowledged before the handler runs. All CPUs.
-void set_local_handler(u32 vector, IrqHandler handler);
+/// Returns the one before.
+IrqHandler set_local_handler(u32 vector, IrqHandler handler);
 /// The same for the LAPIC timer's vector.
-inline void set_timer_handler(IrqHandler handler) { set_local_handler(kVectorTimer, handler); }
+inline IrqHandler set_timer_handler(IrqHandler handler) { return set_local_handler(kVectorTimer, handler); }
 /// Interrupts taken by this CPU, per ISA number; 16 is the local timer.
 u32 irq_count(u32 irq);
 /// The same of another CPU.
 u32 irq_count_on(u32 cpu, u32 irq);
+
+/// Non-maskable interrupts are counted, and no more: they may have interrupted anything. A watcher looks at each where
+/// it happens; it takes no lock, causes no fault and does not log. nullptr ends that.
+using NmiWatcher = void (*)(const TrapFrame&);
+void watch_nmis(NmiWatcher watcher);
+u32 nmi_count_on(u32 cpu);
+/// Those of this CPU since the last call, unless somebody watches. For a place where logging is safe; interrupts off.
+u32 take_unasked_nmis();
 
 /// Reads or writes a word that may not be mapped: NotFound instead of a fault. Any context.
 Result<u32> probe_read(VirtAddr va);
@@ -70,10 +85,20 @@ void print_frame(Sink& out, const TrapFrame& frame);
 /// `#0 c01034ab func+0x1b/0x40` lines from a frame pointer upwards; stops at anything odd.
 void print_backtrace(Sink& out, u32 eip, u32 ebp);
 
+/// Faults of the kernel's own copies to and from user memory: the handler is called with the interrupts of the
+/// interrupted code, may sleep, and says whether the access will work now. Otherwise, and where the copy may not sleep,
+/// the copy's fix-up runs. One; boot.
+using UserFaultHandler = bool (*)(VirtAddr address, u32 error);
+void set_user_fault_handler(UserFaultHandler handler);
+
 /// Around the handler of every interrupt, exceptions not counted; the second may run other threads before it returns.
+/// It takes what the first returned, and panics if the handler did not leave preemption as it was.
 /// Implemented by kernel/sched/scheduler.cpp.
-void interrupt_begins();
-void interrupt_ends();
+u32 interrupt_begins();
+void interrupt_ends(u32 preemption);
+
+/// Whether the running thread may sleep now, interrupts aside. Implemented by kernel/sched/scheduler.cpp.
+bool may_handle_user_fault();
 
 /// Called for a trap that nothing handles. Implemented by kernel/base/panic.cpp; never returns.
 [[noreturn]] void fatal_trap(const TrapFrame& frame, std::string_view what);

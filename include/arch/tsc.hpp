@@ -18,7 +18,8 @@ inline u64 read_tsc() {
   return (u64{high} << 32) | low;
 }
 
-/// Measures the counter against the PIT (about 2 ms) and detects instruction counting. Boot CPU, interrupts off, once.
+/// Measures the counter against the PIT (1 ms, up to 20 on a busy host) and detects instruction counting. Boot CPU,
+/// interrupts off, once.
 void calibrate_tsc();
 
 ClockUnit clock_unit();

@@ -45,8 +45,16 @@ class Uart {
   }
   [[gnu::always_inline]] u8 get() const { return in8(base_ + kData); }
 
-  /// Interrupt on received data (IRQ 4 for COM1).
-  void enable_receive_interrupt() const { out8(base_ + kInterruptEnable, 1); }
+  /// Interrupt on received data (IRQ 4 for COM1), at once if some is there; the other side may send.
+  void start_receiving() const {
+    out8(base_ + kModemControl, kDtrRtsOut2);
+    out8(base_ + kInterruptEnable, 1);
+  }
+  /// No interrupt, and the other side is to wait. QEMU does once the FIFO is full.
+  void hold_receiving() const {
+    out8(base_ + kInterruptEnable, 0);
+    out8(base_ + kModemControl, kDtrOut2);
+  }
   /// Reads and so acknowledges the reason for an interrupt.
   void acknowledge() const { (void)in8(base_ + kInterruptId); }
 
@@ -54,7 +62,7 @@ class Uart {
   static constexpr u16 kData = 0, kInterruptEnable = 1, kInterruptId = 2, kFifoControl = 2, kLineControl = 3;
   static constexpr u16 kModemControl = 4, kLineStatus = 5;
   static constexpr u8 kDivisorLatch = 0x80, kEightBits = 0x03, kFifoEnableAndClear = 0x07, kDtrRtsOut2 = 0x0b;
-  static constexpr u8 kTransmitEmpty = 0x20, kDataReady = 0x01, kLoopBack = 0x10;
+  static constexpr u8 kDtrOut2 = 0x09, kTransmitEmpty = 0x20, kDataReady = 0x01, kLoopBack = 0x10;
   static constexpr u32 kMaxWait = 100000;  // far longer than a byte takes at 1200 baud
   u16 base_;
 };
