@@ -13,6 +13,7 @@ void start_cpus(const CommandLine& options) {
   LogLines complaints{LogLevel::Warning};
   u32 limit = static_cast<u32>(options.number_in("maxcpus", 1, arch::kMaxCpus, arch::kMaxCpus, complaints));
   if (options.has("nosmp")) limit = 1;
+  guard_double_fault_stack();
   if (const Result<Page*> page = allocate_startup_page()) {
     arch::start_other_cpus(limit, to_phys(page_to_pfn(*page)), allocate_cpu_memory, run_idle_thread);
     free_page(*page);

@@ -5,7 +5,7 @@
 // tests feed it with wrong patterns and count.
 //
 //   HeldLocks    what one CPU (spinning locks) or one thread (sleeping locks) holds, oldest first
-//   LockUse      one lock: its rank, and how it has been used so far
+//   LockUse      one lock: its rank, and how it has been used so far (lib/lock_rank.hpp)
 //
 // Rules:
 //   Order            a lock's rank is above the ranks of all locks held: spinning ones by this CPU, whatever it has
@@ -21,7 +21,7 @@
 // Pure: no state of its own. A CPU's HeldLocks is used with interrupts off, a thread's by itself.
 #pragma once
 
-#include "kernel/lock_rank.hpp"
+#include "lib/lock_rank.hpp"
 #include "lib/types.hpp"
 
 namespace paean {
@@ -47,14 +47,6 @@ struct LockContext {
   u32 preempt_depth = 0;  // scopes with preemption off; spinning locks count too
 };
 
-/// One lock, as the checker sees it.
-struct LockUse {
-  constexpr explicit LockUse(LockRank lock_rank) : rank(lock_rank) {}
-  LockRank rank;
-  bool taken_in_interrupt = false;
-  bool taken_with_interrupts_on = false;
-};
-
 class HeldLocks {
  public:
   static constexpr u32 kDepth = 12;  // ranks are strict, so a correct kernel holds a few at most
@@ -72,8 +64,7 @@ class HeldLocks {
 
   bool holds(const LockUse& lock) const;
   u32 count() const { return count_; }
-  /// A bit for each rank held.
-  u32 ranks() const;
+  LockRanks ranks() const;
   void clear() { count_ = 0; }
 
  private:

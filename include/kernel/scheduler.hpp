@@ -13,6 +13,9 @@ namespace paean {
 
 enum class ThreadState : u8 { Ready, Running, Blocked, Dead };
 
+/// In the lowest word of each thread's stack. An overflow writes something else there.
+inline constexpr u32 kStackMark = 0x57ac4e4d;
+
 class Thread {
  public:
   static constexpr u32 kNameBytes = 16;
@@ -45,6 +48,11 @@ class Thread {
   u32 slices = 0;
   u32 runs = 0;
 
+  // Ring 3: written by the thread itself, or before it runs.
+  void* user = nullptr;
+  VirtAddr stack_top{};
+  const u32* stack_mark = &kStackMark;  // the stack's lowest word; of a thread that the boot made, a word that stays
+  UserSpace* user_space = nullptr;
   HeldLocks sleeping_locks{};  // debug builds only keep it
   u32 map_words[kThreadMapWords]{};
 };
@@ -76,6 +84,13 @@ RunQueue& run_queue_of(u32 cpu);
 u32 scheduling_cpus();
 bool cpu_schedules(u32 cpu);
 
+[[noreturn]] void stack_has_overflowed(const Thread* thread);
+/// Panics if the thread's stack has overflowed.
+[[gnu::always_inline]] inline void check_stack(const Thread* thread) {
+  if (*thread->stack_mark != kStackMark) [[unlikely]]
+    stack_has_overflowed(thread);
+}
+
 /// Gives the CPU to whoever deserves it most; the running thread has the state that it is to have while it waits.
 /// `queue` is this CPU's and locked, interrupts are off; unlocks it.
 void switch_away(RunQueue& queue);
@@ -98,5 +113,6 @@ void expire_timers();
 
 extern arch::PerCpu<Thread*> running_thread;
 extern SwitchHook switch_hook;
+extern UserSwitchHook user_switch_hook;
 
 }  // namespace paean

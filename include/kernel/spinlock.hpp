@@ -4,7 +4,7 @@
 //   SpinGuard<IrqSave> guard{lock};     // taken from interrupts too: this CPU's interrupts are off while it is held
 //   SpinGuard<NoIrq> guard{lock};       // caller has interrupts off already, or no interrupt takes this lock
 //
-// The mode is part of the guard's type and mandatory. Every lock has a rank (kernel/lock_rank.hpp); a CPU takes locks
+// The mode is part of the guard's type and mandatory. Every lock has a rank (lib/lock_rank.hpp); a CPU takes locks
 // in rising rank only, which DEBUG=1 builds check, with the other rules of kernel/lock_checker.hpp, at each
 // acquisition. Never hold one while sleeping or while waiting for another CPU. Preemption is off while one is held,
 // whatever the mode. A wake-up that became due meanwhile is acted upon when the guard ends. Cost without contention:
@@ -14,9 +14,9 @@
 #include "arch/irq.hpp"
 #include "arch/percpu.hpp"
 #include "kernel/lock_checker.hpp"
-#include "kernel/lock_rank.hpp"
 #include "kernel/preempt.hpp"
 #include "lib/assert.hpp"
+#include "lib/lock_rank.hpp"
 #include "lib/thread_annotations.hpp"
 
 namespace paean {
@@ -67,8 +67,8 @@ class CAPABILITY("spinlock") SpinLock {
   [[maybe_unused]] LockUse use_;
 };
 
-/// Ranks that this CPU holds, a bit each; only kept in debug builds.
-extern arch::PerCpu<u32> held_ranks;
+/// Ranks that this CPU holds; only kept in debug builds.
+extern arch::PerCpu<LockRanks> held_ranks;
 
 // For sleeping locks: what they report to the checker. Nothing in release builds.
 #ifdef PAEAN_DEBUG

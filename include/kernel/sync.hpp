@@ -6,9 +6,9 @@
 //   Completion   something has happened; stays so. May vanish as soon as wait() has returned
 //   RwLock       many readers or one writer; new readers wait while a writer waits
 //
-// Every lock has a rank, and sleeping locks come before all spinning ones (kernel/lock_rank.hpp). Always detected:
+// Every lock has a rank, and sleeping locks come before all spinning ones (lib/lock_rank.hpp). Always detected:
 // releasing what one does not hold, taking a Mutex twice. DEBUG=1 builds check the order and all else of
-// kernel/lock_checker.hpp too. Cost without contention: one locked instruction to take, one to release a Mutex.
+// kernel/lock_checker.hpp too. Cost without contention: one locked instruction to take, one to release.
 #pragma once
 
 #include "kernel/wait.hpp"
@@ -96,13 +96,13 @@ class CAPABILITY("rwlock") RwLock {
   void unlock_write() RELEASE();
 
  private:
+  static constexpr u32 kWriting = 1u << 31;
   bool try_read();
   bool try_write(Thread* me);
 
-  SpinLock lock_{LockRank::Sync};
-  u32 readers_ GUARDED_BY(lock_) = 0;
-  u32 writers_waiting_ GUARDED_BY(lock_) = 0;
-  Thread* writer_ GUARDED_BY(lock_) = nullptr;
+  u32 users_ = 0;  // readers, or kWriting
+  u32 writers_waiting_ = 0;
+  Thread* writer_ = nullptr;  // set and read by itself, and for messages
   WaitQueue read_queue_, write_queue_;
   LockUse use_;
 };

@@ -1,10 +1,17 @@
 // Kernel threads: preemptive, one run queue a CPU, idle CPUs steal.
 //
 //   Ready --pick--> Running --park()--> Blocked --unpark()--> Ready
-//                      |--exit--> Dead --reaped by join, or by the next thread that is made
+//                      |--exit--> Dead --reaped by join, or by the next thread that is made or ends
 //
-// Each thread has a stack of 8 KiB with an unmapped guard page below it, in a window of the dynamic area; its pages
-// come from highmem, so a thread costs lowmem only for its object. Eight priorities; within one, round robin in
+// Each thread has a stack of 8 KiB. The first 5,120 or so lie in a window of the dynamic area, with an unmapped guard
+// page below each; their pages come from highmem, so such a thread costs lowmem only for its object. When the window is
+// full, a stack is a block of lowmem, and below it lies somebody else's memory. What is promised of overflows:
+//
+//   in the window   the access faults, and the double-fault task reports it: nothing else was written to
+//   in lowmem       seen when the thread gives up the CPU, because the stack's lowest word is not what it was: the
+//                   kernel stops there, but for the time since the overflow others' memory was written to
+//
+// The word is looked at on stacks of the first kind too. Eight priorities; within one, round robin in
 // slices of one tick; a lower one runs only when no higher one is ready on that CPU (simple but honest: no boosting).
 //
 // A CPU without anything to do takes a ready thread from another CPU's queue, unless that thread is bound to its CPU
@@ -67,7 +74,7 @@ void thread_yield();
 /// Sleeps at least so long, rounded up to ticks. May sleep (!).
 void thread_sleep_ms(u32 milliseconds);
 
-/// Ticks of the boot CPU since its threads began; wraps.
+/// Ticks (10 ms) since entry, as of the boot CPU's last timer interrupt; wraps.
 u32 ticks_now();
 
 /// Turns the boot flow into the first thread, "main" (id 1, bound to the boot CPU). Boot CPU, interrupts off, after
@@ -89,10 +96,24 @@ SwitchHook set_switch_hook(SwitchHook hook);
 inline constexpr u32 kThreadMapWords = 40;
 u32 (&thread_map_words(Thread* thread))[kThreadMapWords];
 
+/// A thread that also runs in ring 3 has something of its own for that; nullptr for all others. Written before it runs,
+/// or by the thread itself with interrupts off.
+void set_thread_user(Thread* thread, void* user);
+void* thread_user(const Thread* thread);
+/// Where its kernel stack begins; 0 of threads that the boot made.
+VirtAddr thread_stack_top(const Thread* thread);
+/// Called at switches from or to such a thread, with what they have or nullptr, interrupts off.
+using UserSwitchHook = void (*)(void* from, void* to);
+void set_user_switch_hook(UserSwitchHook hook);
+
+/// Which user address space a thread runs in; nullptr for those of the kernel. mm's: see UserSpace::switch_to().
+class UserSpace;
+UserSpace*& thread_user_space(Thread* thread);
+
 /// Where thread objects and stacks come from; mm registers it before init_threads().
 struct ThreadPlace {
   void* object;        // kThreadObjectBytes, lowmem
-  VirtAddr stack_top;  // of kThreadStackBytes; the page below the stack is never mapped
+  VirtAddr stack_top;  // of kThreadStackBytes
 };
 inline constexpr u32 kThreadStackBytes = 8192;
 inline constexpr u32 kThreadObjectBytes = 508;

@@ -56,6 +56,21 @@ class WaitQueue {
     }
     dequeue(waiter);
   }
+  /// As wait(), and ends without the condition when `give_up()` says so: false. Who makes that true unparks the thread.
+  template <typename GiveUp, typename Condition>
+  [[nodiscard]] bool wait_unless(GiveUp give_up, Condition condition) {
+    might_sleep("WaitQueue::wait_unless");
+    Waiter waiter;
+    bool met;
+    while (true) {
+      enqueue(waiter);
+      met = condition();
+      if (met || give_up()) break;
+      while (__atomic_load_n(&waiter.queued, __ATOMIC_ACQUIRE) && !give_up()) park();
+    }
+    dequeue(waiter);
+    return met;
+  }
   /// False if the condition was still false after so long.
   template <typename Condition>
   [[nodiscard]] bool wait_for_ms(u32 milliseconds, Condition condition) {
@@ -77,8 +92,13 @@ class WaitQueue {
   bool wake_one();
   /// How many were woken.
   u32 wake_all();
-  /// Waiters right now: for statistics, and to skip a wake that nobody needs.
-  u32 waiting() const { return __atomic_load_n(&count_, __ATOMIC_SEQ_CST); }
+  /// Waiters right now: for statistics, and to skip a wake that nobody needs. Who queues up after this looks at his
+  /// condition once more and finds what the caller has stored before: without the fence the load could pass that store,
+  /// which a processor does with plain ones.
+  u32 waiting() const {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return __atomic_load_n(&count_, __ATOMIC_SEQ_CST);
+  }
 
  private:
   struct Waiter {

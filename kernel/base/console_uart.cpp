@@ -1,4 +1,5 @@
-// COM1 as the console: output by polling, input by interrupt into a ring.
+// COM1 as the console: output by polling, input by interrupt into a ring. Nothing that was sent is lost: while the ring
+// is full the port is left alone, its FIFO fills, and the sender has to wait (RTS on a wire, QEMU by itself).
 #include "kernel/console_uart.hpp"
 
 #include <atomic>
@@ -31,15 +32,25 @@ constinit UartSink uart_sink;
 // One producer, the interrupt, and one consumer: indices are enough.
 constinit std::atomic<u32> ring_head = 0, ring_tail = 0;
 constinit u8 ring[kRingBytes];
+constinit std::atomic<bool> held = false;  // no interrupt comes until the reader has made room
 constinit WaitQueue reader;
+
+/// Half of the ring, so that not every byte of a flood is held up. Whoever sees first that there is room lets the port
+/// go on; it interrupts again at once if there is something.
+void go_on_if_there_is_room() {
+  if (held && ring_head - ring_tail <= kRingBytes / 2 && held.exchange(false)) kSerial.start_receiving();
+}
 
 void on_interrupt(arch::IrqsOff) {
   kSerial.acknowledge();
-  while (kSerial.has_data()) {
-    const u8 byte = kSerial.get();
-    if (ring_head - ring_tail == kRingBytes) continue;  // full: the newest is lost
-    ring[ring_head % kRingBytes] = byte;
+  while (ring_head - ring_tail != kRingBytes && kSerial.has_data()) {
+    ring[ring_head % kRingBytes] = kSerial.get();
     ring_head = ring_head + 1;
+  }
+  if (ring_head - ring_tail == kRingBytes) {
+    kSerial.hold_receiving();
+    held = true;
+    go_on_if_there_is_room();  // the reader may have made some before it could see that it must say so
   }
   if (reader.waiting() != 0) (void)reader.wake_one();
 }
@@ -52,7 +63,7 @@ void set_console_baud(u32 baud) { kSerial.init(static_cast<u16>(arch::Uart::kBau
 
 void init_console_input() {
   arch::set_irq_handler(kSerialIrq, on_interrupt);
-  kSerial.enable_receive_interrupt();
+  kSerial.start_receiving();
   const arch::IrqsOffGuard off;
   on_interrupt(off.token());  // what arrived before the line was open
 }
@@ -61,6 +72,7 @@ std::optional<u8> console_try_read() {
   if (ring_tail == ring_head) return std::nullopt;
   const u8 byte = ring[ring_tail % kRingBytes];
   ring_tail = ring_tail + 1;
+  go_on_if_there_is_room();
   return byte;
 }
 

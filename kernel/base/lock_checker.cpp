@@ -17,26 +17,6 @@ const char* lock_fault_name(LockFault fault) {
   return kNames[static_cast<u32>(fault)];
 }
 
-const char* lock_rank_name(u32 rank) {
-  switch (static_cast<LockRank>(rank)) {
-    case LockRank::TestSleep: return "sleeping locks of tests";
-    case LockRank::TestSleepInner: return "sleeping locks of tests, inner";
-    case LockRank::Test: return "spinning locks of tests";
-    case LockRank::TestInner: return "spinning locks of tests, inner";
-    case LockRank::Kmap: return "kmap slots";
-    case LockRank::Zone: return "zone";
-    case LockRank::ThreadTable: return "thread table";
-    case LockRank::StackPool: return "stack pool";
-    case LockRank::Timer: return "timer wheel";
-    case LockRank::Sync: return "completions, read-write locks";
-    case LockRank::WaitQueue: return "wait queue";
-    case LockRank::RunQueue: return "run queue";
-    case LockRank::Shootdown: return "TLB shootdown";
-    case LockRank::LogRing: return "log";
-  }
-  return nullptr;
-}
-
 LockFault HeldLocks::fault_of_order(const LockUse& lock) const {
   for (u32 i = 0; i < count_; ++i) {
     if (held_[i].lock->rank >= lock.rank) return LockFault::Order;
@@ -84,9 +64,9 @@ bool HeldLocks::holds(const LockUse& lock) const {
   return false;
 }
 
-u32 HeldLocks::ranks() const {
-  u32 mask = 0;
-  for (u32 i = 0; i < count_; ++i) mask |= 1u << static_cast<u32>(held_[i].lock->rank);
+LockRanks HeldLocks::ranks() const {
+  LockRanks mask = 0;
+  for (u32 i = 0; i < count_; ++i) mask |= mask_of(held_[i].lock->rank);
   return mask;
 }
 

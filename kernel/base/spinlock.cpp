@@ -1,8 +1,10 @@
 #include "kernel/spinlock.hpp"
 
+#include "arch/lock.hpp"
+
 namespace paean {
 
-PER_CPU(u32, held_ranks){0u};
+PER_CPU(LockRanks, held_ranks){LockRanks{0}};
 
 namespace {
 
@@ -25,7 +27,7 @@ LockContext present_context(u32 eflags) {
                      .preempt_depth = count % kInterruptCount};
 }
 
-void report(LockFault fault, const LockUse* lock, u32 ranks) {
+void report(LockFault fault, const LockUse* lock, LockRanks ranks) {
   if (fault == LockFault::None || !checking) return;
   checking = false;  // the panic itself takes locks
   if (lock == nullptr) panic("{}, ranks {:#x} held", lock_fault_name(fault), ranks);
@@ -34,23 +36,26 @@ void report(LockFault fault, const LockUse* lock, u32 ranks) {
 
 }  // namespace
 
-void SpinLock::note_wanted() {
-  const u32 flags = arch::save_and_disable_irqs();
+void arch::note_lock_wanted(LockUse& lock) {
+  const u32 flags = save_and_disable_irqs();
   HeldLocks& held = spinning_locks.local();
-  const LockFault fault = checking ? held.want_spinning(use_, present_context(flags)) : LockFault::None;
-  report(fault, &use_, held.ranks());
-  held_ranks.set(held.ranks());
-  arch::restore_irqs(flags);
+  const LockFault fault = checking ? held.want_spinning(lock, present_context(flags)) : LockFault::None;
+  report(fault, &lock, held.ranks());
+  held_ranks.local() = held.ranks();
+  restore_irqs(flags);
 }
 
-void SpinLock::note_released() {
-  const u32 flags = arch::save_and_disable_irqs();
+void arch::note_lock_released(const LockUse& lock) {
+  const u32 flags = save_and_disable_irqs();
   HeldLocks& held = spinning_locks.local();
-  const LockFault fault = checking ? held.release(use_, present_context(flags)) : LockFault::None;
-  report(fault, &use_, held.ranks());
-  held_ranks.set(held.ranks());
-  arch::restore_irqs(flags);
+  const LockFault fault = checking ? held.release(lock, present_context(flags)) : LockFault::None;
+  report(fault, &lock, held.ranks());
+  held_ranks.local() = held.ranks();
+  restore_irqs(flags);
 }
+
+void SpinLock::note_wanted() { arch::note_lock_wanted(use_); }
+void SpinLock::note_released() { arch::note_lock_released(use_); }
 
 void check_locks_at_exit(const HeldLocks& sleeping) { report(sleeping.at_exit(), nullptr, sleeping.ranks()); }
 

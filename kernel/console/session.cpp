@@ -6,6 +6,7 @@
 #include "kernel/boot_options.hpp"
 #include "kernel/console/console.hpp"
 #include "kernel/console_uart.hpp"
+#include "kernel/fs/vfs.hpp"
 #include "kernel/log_lines.hpp"
 #include "kernel/test/selftest.hpp"
 #include "mm/zone.hpp"
@@ -36,6 +37,9 @@ Outcome run_requested(const CommandLine& options) {
   Outcome outcome = Outcome::Good;
   LogLines complaints{LogLevel::Warning};
   if (options.has("selftest.seed")) set_test_seed(options.number("selftest.seed", 1, complaints));
+  if (options.has("selftest.rounds")) {
+    set_race_iterations(options.number("selftest.rounds", kRaceIterations, complaints));
+  }
   options.for_each("selftest", [&](std::string_view globs) {
     if (run_selftests(globs, console_sink()).failed != 0) outcome = Outcome::Bad;
   });
@@ -56,7 +60,10 @@ void run_session(const CommandLine& options) {
   print_banner();
   cost_of_boot = arch::read_tsc() - arch::tsc_at_entry();
   const Outcome outcome = run_requested(options);
-  if (options.has("exit")) { arch::power_off(outcome == Outcome::Good ? arch::ExitCode::Pass : arch::ExitCode::Fail); }
+  if (options.has("exit")) {
+    leave_file_systems();
+    arch::power_off(outcome == Outcome::Good ? arch::ExitCode::Pass : arch::ExitCode::Fail);
+  }
   console_run(serial_input, console_sink());
 }
 

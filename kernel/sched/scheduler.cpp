@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "arch/pdpt.hpp"
 #include "arch/smp.hpp"
 #include "kernel/preempt.hpp"
 
@@ -16,6 +17,7 @@ PER_CPU(u32, need_resched){0u};
 PER_CPU(u32, percpu_claims){0u};
 PER_CPU(Thread*, running_thread){nullptr};
 constinit SwitchHook switch_hook = nullptr;
+constinit UserSwitchHook user_switch_hook = nullptr;
 
 namespace {
 
@@ -108,6 +110,8 @@ void switch_away(RunQueue& queue) NO_THREAD_SAFETY_ANALYSIS {
   if (preempt_count.get() != 1) [[unlikely]] {
     panic("thread {} gives up the CPU with preemption off (count {:#x})", thread_name(from), preempt_count.get() - 1);
   }
+  check_stack(from);
+  arch::check_cr3_reload();
   need_resched.set(0);
   Thread* to = choose_next(queue, from);
   to->state = ThreadState::Running;
@@ -117,6 +121,7 @@ void switch_away(RunQueue& queue) NO_THREAD_SAFETY_ANALYSIS {
   running_thread.set(to);
   ++to->runs;
   if (switch_hook != nullptr) switch_hook(from, to);
+  if (from->user != nullptr || to->user != nullptr) user_switch_hook(from->user, to->user);
   finish_switch(switch_stacks(from, to));
 }
 
@@ -262,10 +267,25 @@ u32 runnable_threads() {
 
 namespace paean::arch {
 
-void interrupt_begins() { enter_interrupt(); }
+void hold_cpu() { preempt_disable(); }
+void release_cpu() { preempt_enable(); }
 
-void interrupt_ends() {
+bool may_handle_user_fault() {
+  return preempt_count.get() == 0 && percpu_claims.is_zero() && running_thread.get() != nullptr;
+}
+
+u32 interrupt_begins() {
+  const u32 before = preempt_count.get();
+  enter_interrupt();
+  return before;
+}
+
+void interrupt_ends(u32 preemption) {
+  check_cr3_reload();
   leave_interrupt();
+  if (preempt_count.get() != preemption) [[unlikely]] {
+    panic("an interrupt handler changed the preempt count from {:#x} to {:#x}", preemption, preempt_count.get());
+  }
   if (!need_resched.is_zero()) preempt_from_interrupt();
 }
 

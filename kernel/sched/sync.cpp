@@ -25,7 +25,7 @@ void Mutex::unlock() NO_THREAD_SAFETY_ANALYSIS {
   if (holder() != me) [[unlikely]]
     panic("thread {} releases a mutex of {}", thread_name(me), holder() != nullptr ? thread_name(holder()) : "nobody");
   note_sleeping_released(use_);
-  __atomic_store_n(&owner_, nullptr, __ATOMIC_SEQ_CST);  // before the look at the queue, see WaitQueue::enqueue()
+  __atomic_store_n(&owner_, nullptr, __ATOMIC_RELEASE);  // before the look at the queue, see WaitQueue::waiting()
   if (queue_.waiting() != 0) (void)queue_.wake_one();
 }
 
@@ -69,64 +69,62 @@ void Completion::complete() {
   (void)queue_.wake_all();
 }
 
+// Whoever waits is counted, or in a queue, before the last look at `users_`; whoever leaves changes `users_` before the
+// look at those who wait. So one of them sees the other.
+
 bool RwLock::try_read() {
-  const SpinGuard<IrqSave> guard{lock_};
-  if (writer_ != nullptr || writers_waiting_ != 0) return false;
-  ++readers_;
-  return true;
+  u32 users = __atomic_load_n(&users_, __ATOMIC_RELAXED);
+  while (users != kWriting && __atomic_load_n(&writers_waiting_, __ATOMIC_SEQ_CST) == 0) {
+    if (__atomic_compare_exchange_n(&users_, &users, users + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) return true;
+  }
+  return false;
 }
 
 bool RwLock::try_write(Thread* me) {
-  const SpinGuard<IrqSave> guard{lock_};
-  if (writer_ != nullptr || readers_ != 0) return false;
-  writer_ = me;
+  u32 nobody = 0;
+  if (!__atomic_compare_exchange_n(&users_, &nobody, kWriting, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) return false;
+  __atomic_store_n(&writer_, me, __ATOMIC_RELAXED);
   return true;
 }
 
 void RwLock::lock_read() NO_THREAD_SAFETY_ANALYSIS {
   might_sleep("RwLock::lock_read");
   note_sleeping_wanted(use_);
-  if (!try_read()) read_queue_.wait([&] { return try_read(); });
+  if (!try_read()) [[unlikely]]
+    read_queue_.wait([&] { return try_read(); });
 }
 
 void RwLock::unlock_read() NO_THREAD_SAFETY_ANALYSIS {
-  bool wake;
-  {
-    const SpinGuard<IrqSave> guard{lock_};
-    if (readers_ == 0) panic("thread {} ends reading, but nobody reads", thread_name(current_thread()));
-    note_sleeping_released(use_);
-    wake = --readers_ == 0 && writers_waiting_ != 0;
-  }
-  if (wake) (void)write_queue_.wake_one();
+  const u32 users = __atomic_fetch_sub(&users_, 1u, __ATOMIC_SEQ_CST);
+  if (users == 0 || users == kWriting) [[unlikely]]
+    panic("thread {} ends reading, but nobody reads", thread_name(current_thread()));
+  note_sleeping_released(use_);
+  if (users == 1 && __atomic_load_n(&writers_waiting_, __ATOMIC_SEQ_CST) != 0) [[unlikely]]
+    (void)write_queue_.wake_one();
 }
 
 void RwLock::lock_write() NO_THREAD_SAFETY_ANALYSIS {
   might_sleep("RwLock::lock_write");
   Thread* me = current_thread();
   note_sleeping_wanted(use_);
-  if (try_write(me)) return;
-  {
-    const SpinGuard<IrqSave> guard{lock_};
-    if (writer_ == me) panic("thread {} takes a write lock that it holds", thread_name(me));
-    ++writers_waiting_;
-  }
+  if (try_write(me)) [[likely]]
+    return;
+  if (__atomic_load_n(&writer_, __ATOMIC_RELAXED) == me)
+    panic("thread {} takes a write lock that it holds", thread_name(me));
+  __atomic_fetch_add(&writers_waiting_, 1u, __ATOMIC_SEQ_CST);
   write_queue_.wait([&] { return try_write(me); });
-  const SpinGuard<IrqSave> guard{lock_};
-  --writers_waiting_;
+  __atomic_fetch_sub(&writers_waiting_, 1u, __ATOMIC_SEQ_CST);
 }
 
 void RwLock::unlock_write() NO_THREAD_SAFETY_ANALYSIS {
-  bool writers;
-  {
-    const SpinGuard<IrqSave> guard{lock_};
-    if (writer_ != current_thread()) panic("thread {} ends writing that is not its own", thread_name(current_thread()));
-    note_sleeping_released(use_);
-    writer_ = nullptr;
-    writers = writers_waiting_ != 0;
-  }
-  if (writers)
+  if (__atomic_load_n(&writer_, __ATOMIC_RELAXED) != current_thread()) [[unlikely]]
+    panic("thread {} ends writing that is not its own", thread_name(current_thread()));
+  note_sleeping_released(use_);
+  __atomic_store_n(&writer_, nullptr, __ATOMIC_RELAXED);
+  __atomic_store_n(&users_, 0u, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&writers_waiting_, __ATOMIC_SEQ_CST) != 0)
     (void)write_queue_.wake_one();
-  else
+  else if (read_queue_.waiting() != 0)
     (void)read_queue_.wake_all();
 }
 

@@ -1,6 +1,7 @@
 // Threads from their making to their end.
 #include <algorithm>
 #include <new>
+#include <span>
 
 #include "arch/cpu.hpp"
 #include "kernel/preempt.hpp"
@@ -51,6 +52,10 @@ Result<Thread*> make_thread(std::string_view name, ThreadEntry entry, void* argu
   thread->detach = options.detach;
   thread->entry = entry;
   thread->argument = argument;
+  thread->stack_top = place.stack_top;
+  auto* const lowest = reinterpret_cast<u32*>((place.stack_top - kThreadStackBytes).raw());
+  *lowest = kStackMark;
+  thread->stack_mark = lowest;
   prepare_stack(thread, place.stack_top);
   return thread;
 }
@@ -116,6 +121,7 @@ void thread_join(Thread* thread) {
 void thread_exit() NO_THREAD_SAFETY_ANALYSIS {
   Thread* me = current_thread();
   might_sleep("thread_exit");
+  reap_threads();  // so that of a crowd that ends nearly nothing is left, though nobody makes a thread any more
   if (me == &main_thread) panic("the first thread ends");
   check_locks_at_exit(me->sleeping_locks);
   arch::disable_irqs();
@@ -124,6 +130,10 @@ void thread_exit() NO_THREAD_SAFETY_ANALYSIS {
   me->state = ThreadState::Dead;
   switch_away(queue);
   panic("a dead thread runs");
+}
+
+void stack_has_overflowed(const Thread* thread) {
+  panic("the stack of thread {} has overflowed: its lowest word is {:#x}", thread_name(thread), *thread->stack_mark);
 }
 
 void bury(Thread* thread) {
@@ -173,8 +183,13 @@ u32 thread_count() {
   return threads;
 }
 u32 (&thread_map_words(Thread* thread))[kThreadMapWords] { return thread->map_words; }
+UserSpace*& thread_user_space(Thread* thread) { return thread->user_space; }
 
 SwitchHook set_switch_hook(SwitchHook hook) { return __atomic_exchange_n(&switch_hook, hook, __ATOMIC_ACQ_REL); }
+void set_thread_user(Thread* thread, void* user) { thread->user = user; }
+void* thread_user(const Thread* thread) { return thread->user; }
+VirtAddr thread_stack_top(const Thread* thread) { return thread->stack_top; }
+void set_user_switch_hook(UserSwitchHook hook) { user_switch_hook = hook; }
 void set_thread_memory(ThreadMemory& provider) { memory = &provider; }
 
 void init_threads() {
@@ -203,26 +218,51 @@ void run_idle_thread() {
   idle_loop();
 }
 
+namespace {
+
+/// What `ps` shows of a thread.
+struct ThreadRow {
+  char name[Thread::kNameBytes];
+  u32 id, cpu, priority, slices, runs;
+  ThreadState state;
+};
+
+ThreadRow row_of(const Thread& thread) {
+  ThreadRow row{.name = {},
+                .id = thread.id,
+                .cpu = thread.cpu,
+                .priority = static_cast<u32>(thread.priority),
+                .slices = thread.slices,
+                .runs = thread.runs,
+                .state = thread.state};
+  std::copy_n(thread.name, Thread::kNameBytes, row.name);
+  return row;
+}
+
+/// The next ones after an id, in the order of ids. How many.
+u32 rows_after(u32 last, std::span<ThreadRow> rows) {
+  const SpinGuard<IrqSave> guard{table_lock};
+  const Thread* thread = all_threads;
+  while (thread != nullptr && thread->id <= last) thread = thread->table_next;
+  u32 count = 0;
+  for (; thread != nullptr && count < rows.size(); thread = thread->table_next) rows[count++] = row_of(*thread);
+  return count;
+}
+
+}  // namespace
+
 void print_threads(Sink& out) {
   format_to(out, "{:>4}  {:<15}  {:<8} {:>4} {:>4} {:>8} {:>9}\n", "id", "name", "state", "prio", "cpu", "slices",
             "switches");
-  u32 last = 0;
-  for (;;) {
-    char name[Thread::kNameBytes];
-    u32 cpu, priority, slices, runs;
-    ThreadState state;
-    {
-      const SpinGuard<IrqSave> guard{table_lock};  // for one line only: the console is slow
-      const Thread* thread = all_threads;
-      while (thread != nullptr && thread->id <= last) thread = thread->table_next;
-      if (thread == nullptr) return;
-      last = thread->id;
-      std::copy_n(thread->name, Thread::kNameBytes, name);
-      cpu = thread->cpu, state = thread->state, slices = thread->slices, runs = thread->runs;
-      priority = static_cast<u32>(thread->priority);
+  ThreadRow rows[16];  // at a time: the console is slow, and each look begins at the front of the list
+  for (u32 last = 0;;) {
+    const u32 count = rows_after(last, rows);
+    if (count == 0) return;
+    for (const ThreadRow& row : std::span{rows}.first(count)) {
+      format_to(out, "{:>4}  {:<15}  {:<8} {:>4} {:>4} {:>8} {:>9}\n", row.id, static_cast<const char*>(row.name),
+                state_name(row.state), row.priority, row.cpu, row.slices, row.runs);
     }
-    format_to(out, "{:>4}  {:<15}  {:<8} {:>4} {:>4} {:>8} {:>9}\n", last, name, state_name(state), priority, cpu,
-              slices, runs);
+    last = rows[count - 1].id;
   }
 }
 

@@ -1,5 +1,9 @@
 // Sleeping for a time: a wheel of 256 ticks, turned by the boot CPU.
+//
+// The clock says which tick it is, not the number of interrupts: a busy host delivers none for a while and then several
+// at once, and nobody's sleep may be shorter for that.
 #include "arch/interrupts.hpp"
+#include "arch/tsc.hpp"
 #include "kernel/scheduler.hpp"
 #include "kernel/wait.hpp"
 
@@ -21,11 +25,19 @@ u32 ticks_for(u32 milliseconds) {
 
 WakeTimer*& slot_of(u32 due) { return wheel[due % kWheelSlots]; }
 
+u32 tick_of_clock() {
+  constexpr u32 kTickUs = 1'000'000 / arch::kTicksPerSecond;
+  return static_cast<u32>(arch::microseconds_since_entry() / kTickUs);
+}
+
+/// The wheel is never behind the clock of another CPU by much, nor must it ever go back.
+u32 latest(u32 a, u32 b) { return static_cast<i32>(a - b) > 0 ? a : b; }
+
 }  // namespace
 
 WakeTimer::WakeTimer(u32 milliseconds) : thread_(current_thread()) {
   const SpinGuard<IrqSave> guard{timer_lock};
-  due_ = ticks + ticks_for(milliseconds);
+  due_ = latest(tick_of_clock(), ticks) + ticks_for(milliseconds);
   next_ = slot_of(due_);
   if (next_ != nullptr) next_->previous_ = this;
   slot_of(due_) = this;
@@ -44,14 +56,19 @@ void WakeTimer::unlink() {
 
 void expire_timers() {
   const SpinGuard<NoIrq> guard{timer_lock};
-  __atomic_store_n(&ticks, ticks + 1, __ATOMIC_RELAXED);
-  WakeTimer* next;
-  for (WakeTimer* timer = slot_of(ticks); timer != nullptr; timer = next) {
-    next = timer->next_;
-    if (timer->due_ != ticks) continue;  // of a later turn
-    timer->unlink();
-    __atomic_store_n(&timer->expired_, true, __ATOMIC_RELEASE);
-    unpark(timer->thread_);
+  const u32 now = latest(tick_of_clock(), ticks);
+  // After one turn every timer has been looked at.
+  const u32 slots = now - ticks < kWheelSlots ? now - ticks : kWheelSlots;
+  __atomic_store_n(&ticks, now, __ATOMIC_RELAXED);
+  for (u32 slot = now - slots + 1; slot != now + 1; ++slot) {
+    WakeTimer* next;
+    for (WakeTimer* timer = slot_of(slot); timer != nullptr; timer = next) {
+      next = timer->next_;
+      if (static_cast<i32>(timer->due_ - now) > 0) continue;  // of a later turn
+      timer->unlink();
+      __atomic_store_n(&timer->expired_, true, __ATOMIC_RELEASE);
+      unpark(timer->thread_);
+    }
   }
 }
 
