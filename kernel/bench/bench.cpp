@@ -59,6 +59,11 @@ void BenchContext::report(BenchValue value, std::string_view unit) {
   ++reports_;
 }
 
+void BenchContext::report(std::string_view text) {
+  format_to(out_, "BENCH {} {}\n", name_, text);
+  ++reports_;
+}
+
 void BenchContext::skip(const char* why) {
   format_to(out_, "# bench {} skipped: {}\n", name_, why);
   skipped_ = true;

@@ -4,12 +4,14 @@
 #include "arch/smp.hpp"
 #include "kernel/preempt.hpp"
 #include "kernel/spinlock.hpp"
+#include "kernel/test/fail_nth.hpp"
 #include "kernel/test/selftest.hpp"
 #include "kernel/thread.hpp"
 #include "mm/kmap.hpp"
 #include "mm/ledger.hpp"
 #include "mm/page_alloc.hpp"
-#include "mm/stack_pool.hpp"
+#include "mm/slab.hpp"
+#include "mm/vmalloc.hpp"
 
 namespace paean {
 
@@ -21,17 +23,17 @@ constexpr const char* kOrderNames[] = {"free blocks of order 0", "free blocks of
                                        "free blocks of order 3", "free blocks of order 4", "free blocks of order 5",
                                        "free blocks of order 6", "free blocks of order 7", "free blocks of order 8",
                                        "free blocks of order 9", "free blocks of order 10"};
-constexpr const char* kOwnerNames[] = {"pages of kernel",     "pages of user",   "pages of page tables",
-                                       "pages of page cache", "pages of slab",   "pages of vmalloc",
-                                       "pages of stacks",     "pages of bounce", "pages of console",
-                                       "pages of tests",      "pages of per-CPU"};
+constexpr const char* kOwnerNames[] = {"pages of kernel",     "pages of user",    "pages of page tables",
+                                       "pages of page cache", "pages of slab",    "pages of vmalloc",
+                                       "pages of stacks",     "pages of bounce",  "pages of console",
+                                       "pages of tests",      "pages of per-CPU", "pages parked"};
 static_assert(std::size(kZoneNames) == kZoneCount);
 static_assert(std::size(kOrderNames) == kOrderCount);
 static_assert(std::size(kOwnerNames) == kOwnerCount);
 
 constexpr usize kCountersOfZone = kOrderCount + kOwnerCount + 2;
-constexpr usize kCountersOfCpu = 6;
-static_assert(kZoneCount * kCountersOfZone + kCountersOfCpu <= TestSnapshot::kCapacity);
+constexpr usize kCountersOfCpu = 8;
+static_assert(kZoneCount * kCountersOfZone + kCountersOfCpu + kMaxCaches <= TestSnapshot::kCapacity);
 
 class KernelEnvironment final : public TestEnvironment {
  public:
@@ -43,9 +45,7 @@ class KernelEnvironment final : public TestEnvironment {
   }
 
   void quiesce() override {
-    reap_threads();
-    kmap_flush_unused();
-    trim_stack_pool();
+    settle_memory();
     arch::run_on_other_cpus([](arch::IrqsOff) { drain_local_pages(); });
     drain_local_pages();
   }
@@ -53,11 +53,17 @@ class KernelEnvironment final : public TestEnvironment {
   void take(TestSnapshot& into) override {
     for (u32 i = 0; i < kZoneCount; ++i) take_zone(into, i);
     into.add("this CPU", "live fixmap windows", arch::fix_depth());
-    into.add("this CPU", "lock ranks held", held_ranks.get());
+    into.add("this CPU", "lock ranks held", held_ranks.local());
     into.add("this CPU", "preemption off", preempt_count.get());
     into.add("pkmap", "live maps", kmap_statistics().live);
     into.add("kernel", "threads", thread_count());
+    into.add("vmalloc", "live areas", vmalloc_statistics().live);
+    into.add("vmalloc", "free pages of addresses", vmalloc_statistics().free_pages);
     into.add("this CPU", "interrupts on", arch::irqs_enabled() ? 1 : 0);
+    // Last, because a test that leaves a cache behind moves what follows it.
+    for (u32 i = 0; i < kMaxCaches; ++i) {
+      if (const auto cache = cache_statistics(i)) into.add(cache->name, "objects in use", cache->used);
+    }
   }
 
  private:

@@ -47,7 +47,8 @@ bool part_names(std::string_view part, std::string_view name) {
 bool is_death(const TestCase& test) { return test.options.flags.has(TestFlag::Death); }
 
 bool part_selects(std::string_view part, const TestCase& test) {
-  return is_death(test) ? part == test.name : part_names(part, test.name);
+  const bool by_name = is_death(test) || test.options.flags.has(TestFlag::ByName);
+  return by_name ? part == test.name : part_names(part, test.name);
 }
 
 bool selection_has(std::string_view selection, const TestCase& test) {
@@ -92,7 +93,11 @@ void TestRunner::list(std::string_view selection, Sink& out) const {
   for (const TestCase* test = next(nullptr); test != nullptr; test = next(test)) {
     bool named = false;
     for (std::string_view parts = selection; !parts.empty();) named |= part_names(take_part(parts), test->name);
-    if (named) format_to(out, "{}{}\n", test->name, is_death(*test) ? "  (death)" : "");
+    if (named)
+      format_to(out, "{}{}\n", test->name,
+                is_death(*test)                             ? "  (death)"
+                : test->options.flags.has(TestFlag::ByName) ? "  (by name)"
+                                                            : "");
   }
 }
 

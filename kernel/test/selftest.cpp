@@ -1,6 +1,8 @@
 // The runner over linker section `ktests`, its command, and its watchdog.
 #include "kernel/test/selftest.hpp"
 
+#include <algorithm>
+
 #include "kernel/console/interpreter.hpp"
 #include "lib/log.hpp"
 
@@ -16,6 +18,7 @@ namespace {
 
 constinit TestRunner runner{__start_ktests, __stop_ktests};
 constinit u64 seed = 1;
+constinit u32 iterations = kRaceIterations;
 constinit bool busy = false;
 
 /// Log lines begin with "# " while this lives.
@@ -51,6 +54,10 @@ void complete_selftest(CommandInterpreter&, std::string_view, Candidates& candid
 void set_test_environment(TestEnvironment& environment) { runner.set_environment(&environment); }
 
 void set_test_seed(u64 value) { seed = value; }
+
+void set_race_iterations(u64 value) { iterations = static_cast<u32>(std::clamp<u64>(value, 1000, kRaceIterations)); }
+
+u32 race_iterations() { return iterations; }
 
 TestTotals run_selftests(std::string_view selection, Sink& out) {
   if (busy) {

@@ -50,9 +50,27 @@ class BenchContext {
     const u64 total = measure(options_.iterations, body);
     report(BenchValue::ratio(total > loop ? total - loop : 0, options_.iterations), unit());
   }
+  /// The same with interrupts on, for what may sleep; a tick comes once in ten million instructions and does not show.
+  /// The value is for one of the `parts` that a call of the body does.
+  template <typename Body>
+  void run_with_interrupts(u32 parts, Body body) {
+    for (u32 i = 0; i < options_.warm_up; ++i) body();
+    const u64 loop = clock_of(options_.iterations, [] {});
+    const u64 total = clock_of(options_.iterations, body);
+    report(BenchValue::ratio(total > loop ? total - loop : 0, options_.iterations * parts), unit());
+  }
 
   /// Writes a line for a benchmark that measured itself.
   void report(BenchValue value, std::string_view unit);
+  /// The same for a line with more than a value and its unit: `BENCH name text`.
+  void report(std::string_view text);
+  /// A line of explanation.
+  template <typename... Values>
+  void note(FormatString<std::type_identity_t<Values>...> format, const Values&... values) {
+    out_.write("# ");
+    format_to(out_, format, values...);
+    out_.write("\n");
+  }
   /// Says why this machine cannot run it.
   void skip(const char* why);
   /// The unit of run(): insn/op or cycles/op.
@@ -64,10 +82,18 @@ class BenchContext {
   bool skipped() const { return skipped_; }
 
  private:
-  // Not inlined, so that the empty body is measured in exactly the loop that the real one gets.
   template <typename Body>
   [[gnu::noinline]] static u64 measure(u32 iterations, Body&& body) {
     const arch::IrqsOffGuard irqs_off;
+    return loop_of(iterations, body);
+  }
+  template <typename Body>
+  [[gnu::noinline]] static u64 clock_of(u32 iterations, Body body) {
+    return loop_of(iterations, body);
+  }
+  // Inlined into functions that are not, so that the empty body is measured in exactly the loop that the real one gets.
+  template <typename Body>
+  [[gnu::always_inline]] static u64 loop_of(u32 iterations, Body&& body) {
     const u64 begin = arch::read_tsc();
     u32 left = iterations;
     bool again = true;

@@ -33,6 +33,7 @@ enum class TestFlag : u8 {
   Slow = 1 << 1,          // gets four times the watchdog's patience
   NeedsHighmem = 1 << 2,  // skipped on machines without highmem
   NeedsSmp = 1 << 3,      // skipped on one CPU
+  ByName = 1 << 4,        // runs only when named in full: it needs something done from outside
 };
 
 /// A set of TestFlag.

@@ -28,7 +28,7 @@ namespace paean {
 /// Named counts of what the kernel owns at one moment: free blocks by zone and order, fixmap depth, the ledger.
 class TestSnapshot {
  public:
-  static constexpr usize kCapacity = 160;  // 4 zones x (11 orders + totals), ledger owners, per-CPU depths
+  static constexpr usize kCapacity = 256;  // 4 zones x (orders, totals, owners), per-CPU depths, 128 object caches
 
   struct Counter {
     const char* owner;  // "zone HighMem"; the text must outlive the snapshot

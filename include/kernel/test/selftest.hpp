@@ -13,6 +13,12 @@ void set_test_environment(TestEnvironment& environment);
 /// The seed that runs use unless they are given one (`selftest.seed=`). 1 at boot.
 void set_test_seed(u64 seed);
 
+/// How often each side of a race does its work (`selftest.rounds=`), kRaceIterations at boot. Fewer are for runs that
+/// repeat the tests under another setting; 1000 at least.
+inline constexpr u32 kRaceIterations = 1'000'000;
+void set_race_iterations(u64 iterations);
+u32 race_iterations();
+
 /// Runs the selected tests; log lines of the kernel carry `# ` meanwhile. One run at a time: a second one from within a
 /// test is a failure with a line that says so.
 TestTotals run_selftests(std::string_view selection, Sink& out);
