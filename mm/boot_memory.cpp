@@ -75,6 +75,14 @@ void reserve_or_die(PhysRange range, BootReason reason) {
   if (!the_regions.reserve(range, reason)) refuse_boot("the memory map has too many pieces.");
 }
 
+/// Lowmem and its holes, for conversions between frames and addresses.
+void publish_direct_map(const LayoutPlan& plan) {
+  direct_map = DirectMap{plan.page_offset, plan.low_end};
+  for (const VaRange& hole : plan.holes()) {
+    for (VirtAddr va = hole.begin; va < hole.end; va += kLargePageSize) direct_map.mark_hole(va);
+  }
+}
+
 u64 reserved_between(BootReason reason, PhysAddr low, PhysAddr high) {
   u64 total = 0;
   the_regions.for_each_reserved([&](PhysAddr begin, PhysAddr end, BootReason r) {
@@ -148,10 +156,12 @@ void plan_address_space(const CommandLine& options) {
   request.split = static_cast<VmSplit>(options.choice("vmsplit", kSplits, 0, complaints));
   request.vmalloc_bytes = options.size("vmalloc", LayoutRequest::kDefaultVmalloc, complaints);
   constexpr u64 kNotGiven = ~u64{0};
+  const u64 upper = options.size("vmalloc_upper", kNotGiven, complaints);
+  if (upper != kNotGiven) request.vmalloc_upper = upper;
   const u64 highmem = options.size("highmem", kNotGiven, complaints);
   if (highmem != kNotGiven) request.highmem_bytes = highmem;
   the_layout = plan_layout(request, the_map, complaints);
-  direct_map = DirectMap{the_layout.page_offset, the_layout.low_end};
+  publish_direct_map(the_layout);
 
   const u64 low = the_map.usable_bytes_below(to_phys(the_layout.low_end));
   const u64 high = the_map.usable_bytes_from(to_phys(the_layout.low_end));
@@ -163,6 +173,7 @@ void plan_address_space(const CommandLine& options) {
 const MemoryMap& memory_map() { return the_map; }
 const RegionAllocator& boot_regions() { return the_regions; }
 const LayoutPlan& layout() { return the_layout; }
+std::span<const VaRange> vmalloc_ranges() { return the_layout.vmalloc_ranges(); }
 MemoryMap& memory_map_for_boot() { return the_map; }
 RegionAllocator& regions_for_boot() { return the_regions; }
 LayoutPlan& layout_for_boot() { return the_layout; }

@@ -1,12 +1,12 @@
 #include "mm/cpu_memory.hpp"
 
+#include "arch/traps.hpp"
 #include "mm/page_alloc.hpp"
+#include "mm/stack_pool.hpp"
 
 namespace paean {
 
 namespace {
-
-constexpr Order kStackOrder{1};
 
 Order order_for(u32 bytes) {
   u32 order = 0;
@@ -14,20 +14,32 @@ Order order_for(u32 bytes) {
   return Order{order};
 }
 
-Result<void*> allocate(Order order) {
-  const VirtAddr at = TRY(__get_free_pages(AllocFlags::Kernel, order, Owner::PerCpu));
-  return reinterpret_cast<void*>(at.raw());
-}
+void* pointer_to(VirtAddr at) { return reinterpret_cast<void*>(at.raw()); }
 
-void* top_of(void* stack) { return static_cast<u8*>(stack) + PageCount{kStackOrder}.bytes(); }
+struct TwoStacks {
+  VirtAddr first, fault;
+};
+Result<TwoStacks> take_stacks() {
+  const VirtAddr first = TRY(take_cpu_stack());
+  const Result<VirtAddr> fault = take_cpu_stack();
+  if (fault) return TwoStacks{first, *fault};
+  give_back_cpu_stack(first);
+  return std::unexpected(fault.error());
+}
 
 }  // namespace
 
 Result<arch::CpuMemory> allocate_cpu_memory() {
-  void* percpu = TRY(allocate(order_for(arch::percpu_size())));
-  void* stack = TRY(allocate(kStackOrder));
-  void* fault_stack = TRY(allocate(kStackOrder));
-  return arch::CpuMemory{percpu, top_of(stack), top_of(fault_stack)};
+  const Order order = order_for(arch::percpu_size());
+  const VirtAddr percpu = TRY(__get_free_pages(AllocFlags::Kernel, order, Owner::PerCpu));
+  const Result<TwoStacks> stacks = take_stacks();
+  if (stacks) return arch::CpuMemory{pointer_to(percpu), pointer_to(stacks->first), pointer_to(stacks->fault)};
+  free_pages_at(percpu, order);
+  return std::unexpected(stacks.error());
+}
+
+void guard_double_fault_stack() {
+  if (const Result<VirtAddr> stack = take_cpu_stack()) arch::set_double_fault_stack(pointer_to(*stack));
 }
 
 Result<Page*> allocate_startup_page() {

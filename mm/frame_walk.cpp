@@ -20,6 +20,8 @@ FrameRun frame_run_at(Zone& zone, Pfn pfn) {
   switch (page->type()) {
     case PageType::Hole: run.use = FrameUse::Hole; break;
     case PageType::Reserved: run.use = FrameUse::Reserved; break;
+    case PageType::Slab: run.use = FrameUse::Allocated, run.owner = Owner::Slab; break;
+    case PageType::VCompound: run.use = FrameUse::Allocated, run.owner = page->owner(); break;
     case PageType::Cached: run.count = rest_of_block(pfn, page->order().value()); break;
     case PageType::Free:
       if (const u32 order = free_order(zone, pfn); order != Buddy::kNone) {
@@ -28,6 +30,7 @@ FrameRun frame_run_at(Zone& zone, Pfn pfn) {
       }
       [[fallthrough]];
     case PageType::Block:
+    case PageType::Parked:
       if (const Page* head = block_head(page); head != nullptr) {
         run.use = FrameUse::Allocated;
         run.owner = head->owner();

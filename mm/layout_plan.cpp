@@ -58,6 +58,78 @@ PhysAddr apply_highmem(u64 wanted, PhysAddr limit, MemoryMap& map, Sink& complai
   return address_below_top(map, wanted).value_or(limit);
 }
 
+u32 clamp(std::string_view option, u64 asked, u32 most, Sink& complaints) {
+  u64 given = asked;
+  if (given < kMinimumVmalloc) given = kMinimumVmalloc;
+  if (given > most) given = most;
+  if (given != asked) {
+    format_to(complaints, "{}={}K is not possible, using {}K\n", option, asked / kKiB, given / kKiB);
+  }
+  return round_to_large(given) <= most ? round_to_large(given) : most;
+}
+
+/// What vmalloc is promised, in whole 2 MiB: in all, and of that at the top.
+struct Promise {
+  u32 total, top;
+};
+
+Promise promise_vmalloc(const LayoutRequest& request, u32 most, Sink& complaints) {
+  const u32 total = clamp("vmalloc", request.vmalloc_bytes, most, complaints);
+  if (!request.vmalloc_upper) {
+    constexpr u32 kUpper = LayoutRequest::kDefaultUpper;
+    return {total, kUpper < total ? kUpper : total};
+  }
+  const u32 top = clamp("vmalloc_upper", *request.vmalloc_upper, most, complaints);
+  return {top > total ? top : total, top};
+}
+
+/// The furthest offset that the direct map may reach in `space` bytes so that vmalloc has what it was promised.
+u32 furthest_limit(const MemoryMap& map, u32 space, Promise promise) {
+  u32 low = kMinimumDirectMap / kLargePageSize, high = space / kLargePageSize + 1;
+  while (high - low > 1) {  // a longer direct map never leaves more for vmalloc
+    const u32 middle = low + (high - low) / 2;
+    const DirectMapHoles holes{map, middle * kLargePageSize};
+    const u32 top = space - holes.border();
+    if (top >= promise.top && top + holes.bytes() >= promise.total)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low * kLargePageSize;
+}
+
+/// Whether RAM lies behind the end of the direct map and a gap, which is then a hole across the limit.
+enum class Beyond : u8 { Nothing, Ram };
+
+/// Gives vmalloc the holes below `limit`, and the top. The limit leaves room for what is promised.
+void share_out(LayoutPlan& plan, const MemoryMap& map, u32 limit, Promise promise, Beyond beyond) {
+  const DirectMapHoles holes{map, limit};
+  const u64 ram = map.usable_bytes_below(holes.ram_end());
+  const u64 affordable = ram / kTableShare / kPageSize * kLargePageSize;  // a table maps 2 MiB
+  const u32 space = plan.frame_window - plan.page_offset;
+  const u32 cap = affordable < space ? round_to_large(affordable) : space;
+  u32 budget = cap > promise.total ? cap : promise.total;
+
+  u32 given = 0;
+  plan.range_count = 0;
+  plan.unused_hole_bytes = holes.left_out_bytes();
+  for (const DirectMapHole& hole : holes.list()) {
+    const u32 part = hole.bytes() < budget - given ? hole.bytes() : budget - given;
+    plan.unused_hole_bytes += hole.bytes() - part;
+    if (part == 0) continue;
+    plan.ranges[plan.range_count++] = {plan.page_offset + hole.begin, plan.page_offset + (hole.begin + part)};
+    given += part;
+  }
+
+  const u32 room = space - holes.border();
+  u32 top = beyond == Beyond::Ram ? budget - given : promise.total;
+  if (top < promise.top) top = promise.top;
+  if (top > room) top = room;
+  plan.low_end = to_pfn(holes.ram_end());
+  plan.vmalloc_start = plan.frame_window - top;
+  plan.ranges[plan.range_count++] = {plan.vmalloc_start, plan.frame_window};
+}
+
 }  // namespace
 
 VirtAddr page_offset_for(VmSplit split) {
@@ -79,6 +151,12 @@ u32 frame_bitmap_bytes(Pfn limit) {
   return static_cast<u32>(Buddy::words_needed(limit.raw()) * sizeof(u32)) + kBitmapSlack;
 }
 
+u32 LayoutPlan::vmalloc_bytes() const {
+  u32 sum = 0;
+  for (const VaRange& range : vmalloc_ranges()) sum += range.bytes();
+  return sum;
+}
+
 LayoutPlan plan_layout(const LayoutRequest& request, MemoryMap& map, Sink& complaints) {
   LayoutPlan plan;
   plan.page_offset = page_offset_for(request.split);
@@ -89,15 +167,9 @@ LayoutPlan plan_layout(const LayoutRequest& request, MemoryMap& map, Sink& compl
   const u32 wanted_words = frame_window_size(largest_useful_limit(map));
   const u32 least = kMinimumDirectMap + kMinimumVmalloc;
   const u32 most_vmalloc = wanted_words + least <= room ? room - kMinimumDirectMap - wanted_words : kMinimumVmalloc;
-  u64 vmalloc = request.vmalloc_bytes;
-  if (vmalloc < kMinimumVmalloc) vmalloc = kMinimumVmalloc;
-  if (vmalloc > most_vmalloc) vmalloc = most_vmalloc;
-  if (vmalloc != request.vmalloc_bytes) {
-    format_to(complaints, "vmalloc={}K is not possible, using {}K\n", request.vmalloc_bytes / kKiB, vmalloc / kKiB);
-  }
-  const u32 vmalloc_bytes = round_to_large(vmalloc) <= most_vmalloc ? round_to_large(vmalloc) : most_vmalloc;
+  const Promise promise = promise_vmalloc(request, most_vmalloc, complaints);
 
-  const Pfn most_frames = largest_frame_limit(room - kMinimumDirectMap - vmalloc_bytes);
+  const Pfn most_frames = largest_frame_limit(room - kMinimumDirectMap - promise.total);
   if (const u64 dropped = map.clip(to_phys(most_frames)); dropped != 0) {
     format_to(complaints, "{}M of memory above {:#x} is not used: no address space for its page words\n",
               dropped / kMiB, to_phys(most_frames));
@@ -105,16 +177,18 @@ LayoutPlan plan_layout(const LayoutRequest& request, MemoryMap& map, Sink& compl
   plan.frame_limit = to_pfn(map.last_usable_end());
   plan.frame_window_bytes = frame_window_size(plan.frame_limit);
   plan.frame_window = arch::kRuntimeEnd - plan.frame_window_bytes;
-  plan.vmalloc_start = plan.frame_window - vmalloc_bytes;
 
-  PhysAddr limit{u64{plan.vmalloc_start - plan.page_offset}};
+  u32 limit = furthest_limit(map, plan.frame_window - plan.page_offset, promise);
+  Beyond beyond = Beyond::Ram;
   if (request.highmem_bytes) {
-    limit = apply_highmem(*request.highmem_bytes, limit, map, complaints);
+    const PhysAddr wanted = apply_highmem(*request.highmem_bytes, PhysAddr{limit}, map, complaints);
+    if (wanted != PhysAddr{limit}) beyond = Beyond::Nothing;  // it is not a gap that ends the direct map
+    limit = static_cast<u32>(wanted.raw());
     // Less memory may be left: the window shrinks with it, and lowmem ends where highmem= said.
     plan.frame_limit = to_pfn(map.last_usable_end());
   }
-  if (map.last_usable_end() < limit) limit = map.last_usable_end();
-  plan.low_end = to_pfn(limit);
+  if (map.usable_bytes_from(PhysAddr{limit}) == 0) beyond = Beyond::Nothing;
+  share_out(plan, map, limit, promise, beyond);
   return plan;
 }
 

@@ -1,6 +1,7 @@
 #include "mm/ledger.hpp"
 
 #include "mm/boot_memory.hpp"
+#include "mm/slab.hpp"
 
 namespace paean {
 
@@ -9,6 +10,12 @@ PER_CPU(LedgerCounters, ledger_counters);
 namespace {
 
 PageCount low_pages_of(Owner owner) { return ledger_pages(ZoneId::Dma, owner) + ledger_pages(ZoneId::Normal, owner); }
+
+/// What lowmem's owners are called: programs and files may live elsewhere, and what they have here is lent.
+std::string_view name_in_lowmem(Owner owner) {
+  if (owner == Owner::User) return "lent to programs";
+  return owner == Owner::PageCache ? "lent to files" : name(owner);
+}
 
 void print_row(Sink& out, std::string_view what, u64 kib) { format_to(out, "  {:<24}{:>12} kB\n", what, kib); }
 
@@ -43,11 +50,12 @@ void print_ledger(Sink& out) {
   for (u32 i = 0; i < kOwnerCount; ++i) {
     const PageCount pages = low_pages_of(static_cast<Owner>(i));
     sum += pages;
-    if (pages.count() != 0) print_row(out, name(static_cast<Owner>(i)), pages.kib());
+    if (pages.count() != 0) print_row(out, name_in_lowmem(static_cast<Owner>(i)), pages.kib());
   }
   print_row(out, "owners in all", sum.kib());
   format_to(out, "sum {} kB = managed {} kB - free {} kB: {}\n", sum.kib(), low.total.kib(), low.free.kib(),
             sum == low.total - low.free ? "exact" : "WRONG");
+  print_slab_owners(out);
 }
 
 void print_ledger_summary(Sink& out) {
@@ -64,7 +72,7 @@ void print_ledger_summary(Sink& out) {
       if (pages > most && pages < ceiling) most = pages, largest = static_cast<Owner>(i);
     }
     if (most.count() == 0) break;
-    format_to(out, ", {} {} kB", name(largest), most.kib());
+    format_to(out, ", {} {} kB", name_in_lowmem(largest), most.kib());
     ceiling = most;
   }
   format_to(out, "\n");

@@ -1,11 +1,18 @@
 #include "mm/page_alloc.hpp"
 
+#include "arch/tlb_checker.hpp"
+#include "kernel/fault.hpp"
 #include "kernel/preempt.hpp"
 #include "lib/log.hpp"
 #include "mm/bad_free.hpp"
 #include "mm/highmem.hpp"
+#include "mm/kswapd.hpp"
 #include "mm/ledger.hpp"
+#include "mm/lending.hpp"
+#include "mm/oom.hpp"
 #include "mm/page_stacks.hpp"
+#include "mm/reclaim.hpp"
+#include "mm/vcompound.hpp"
 
 namespace paean {
 
@@ -14,13 +21,21 @@ namespace {
 using arch::IrqsOff;
 using arch::IrqsOffGuard;
 
+FAULT_SITE(page_alloc, "pages and blocks of frames");
+FAULT_SITE(page_at, "a frame of a given number");
 PER_CPU(u32, failures){0u};
 
 /// How far below its watermark a zone may be taken.
 enum class Effort : u8 { AboveLow, AboveMin, HalfOfMin };
 
-bool above_watermark(const Zone& z, u32 free, u32 wanted, ZoneId highest, Effort effort) {
-  u32 mark = z.reserve[std::to_underlying(highest)].count();
+/// What a request must leave in the zone for those that can be served nowhere else.
+PageCount reserve_for(const Zone& z, AllocFlags flags) {
+  const PageCount usual = z.reserve[std::to_underlying(flags.zone())];
+  return flags.has(AllocFlags::Movable) && may_lend() && z.lend_reserve < usual ? z.lend_reserve : usual;
+}
+
+bool above_watermark(const Zone& z, u32 free, u32 wanted, PageCount reserve, Effort effort) {
+  u32 mark = reserve.count();
   mark += effort == Effort::AboveLow ? z.low.count() : effort == Effort::AboveMin ? z.min.count() : z.min.count() / 2;
   return free >= mark + wanted;
 }
@@ -36,7 +51,7 @@ bool above_watermark(const Zone& z, u32 free, u32 wanted, ZoneId highest, Effort
 }
 
 [[gnu::always_inline]] inline void account_taken(Page* page, Order order, LedgerRow row) {
-  ledger_counters.local().pages[row.value()] += order.pages();
+  ledger_add(row, order.pages());
   page->set_word(Page::make_block(order, row.value()));
 }
 
@@ -50,21 +65,9 @@ template <typename Stack>
   return address;
 }
 
-/// nullptr if the stack is empty.
-template <typename Stack>
-[[gnu::always_inline]] inline Page* pop(Stack* stack) {
-  const u32 left = stack->count - 1;
-  if (static_cast<i32>(left) < 0) [[unlikely]]
-    return nullptr;
-  stack->count = left;
-  Page* page = stack->blocks[left];
-  if (page == nullptr) __builtin_unreachable();  // so that the callers' test is the one above
-  return page;
-}
-
-Page* take_from_buddy(Zone& z, Order order, Owner owner, ZoneId highest, Effort effort, IrqsOff) {
+Page* take_from_buddy(Zone& z, Order order, Owner owner, PageCount reserve, Effort effort, IrqsOff) {
   const SpinGuard<NoIrq> guard{z.lock};
-  if (!above_watermark(z, z.buddy.free_pages(), order.pages(), highest, effort)) return nullptr;
+  if (!above_watermark(z, z.buddy.free_pages(), order.pages(), reserve, effort)) return nullptr;
   const u32 index = z.buddy.allocate(order);
   if (index == Buddy::kNone) return nullptr;
   Page* page = pfn_to_page(z.frame_at(index));
@@ -73,7 +76,7 @@ Page* take_from_buddy(Zone& z, Order order, Owner owner, ZoneId highest, Effort 
 }
 
 /// Fills the stack that would have served this request, if the zone has plenty, and pops from it.
-Page* take_through_stack(Zone& z, Order order, Owner owner, ZoneId highest, IrqsOff off) {
+Page* take_through_stack(Zone& z, Order order, Owner owner, PageCount reserve, IrqsOff off) {
   ZoneStacks& stacks = stacks_for(std::to_underlying(z.id));
   const auto pop = [&](auto& stack) {
     Page* page = stack.blocks[--stack.count];
@@ -81,7 +84,7 @@ Page* take_through_stack(Zone& z, Order order, Owner owner, ZoneId highest, Irqs
     return page;
   };
   const auto plenty = [&](u32 pages) NO_THREAD_SAFETY_ANALYSIS {  // one word, read without the lock: a hint
-    return above_watermark(z, z.buddy.free_pages(), pages, highest, Effort::AboveLow);
+    return above_watermark(z, z.buddy.free_pages(), pages, reserve, Effort::AboveLow);
   };
   if (order == Order{0}) {
     if (stacks.singles.count != 0) return pop(stacks.singles);
@@ -98,10 +101,11 @@ Page* take_from_zones(AllocFlags flags, Order order, Owner owner, Effort effort,
   for (u32 i = std::to_underlying(flags.zone()) + 1; i-- != 0;) {
     Zone& z = zone(static_cast<ZoneId>(i));
     if (z.empty()) continue;
+    const PageCount reserve = reserve_for(z, flags);
     if (percpu_claims.is_zero()) {
-      if (Page* page = take_through_stack(z, order, owner, flags.zone(), off)) return page;
+      if (Page* page = take_through_stack(z, order, owner, reserve, off)) return page;
     }
-    if (Page* page = take_from_buddy(z, order, owner, flags.zone(), effort, off)) return page;
+    if (Page* page = take_from_buddy(z, order, owner, reserve, effort, off)) return page;
   }
   return nullptr;
 }
@@ -110,26 +114,63 @@ void clear_block(Page* page, Order order) {
   for (u32 i = 0; i < order.pages(); ++i) clear_highpage(page + i);
 }
 
+void count_failure() {
+  const IrqsOffGuard off;
+  ++failures.local();
+}
+
+/// Without help from others; nullptr if that is not enough.
+Page* take_or_drain(AllocFlags flags, Order order, Owner owner, Effort last) {
+  const IrqsOffGuard off;
+  if (Page* page = take_from_zones(flags, order, owner, Effort::AboveLow, off.token())) return page;
+  drain_local_pages();  // blocks in this CPU's stacks may complete a larger one
+  return take_from_zones(flags, order, owner, last, off.token());
+}
+
+Result<Page*> fail(AllocFlags flags, Order order, Owner owner) {
+  count_failure();
+  if (!flags.has(AllocFlags::NoWarn)) {
+    log_warning("page allocation failed: order {}, highest zone {}, for {}", order, name(flags.zone()), name(owner));
+  }
+  return std::unexpected(Error::OutOfMemory);
+}
+
+/// May others be asked to give something back for it?
+enum class Retry : u8 { No, Yes };
+
+/// nullptr without memory; whoever asked counts that and says it.
+Page* take_with_effort(AllocFlags flags, Order order, Owner owner, Retry retry) {
+  const Effort last = flags.has(AllocFlags::Atomic) ? Effort::HalfOfMin : Effort::AboveMin;
+  Page* page = take_or_drain(flags, order, owner, last);
+  watch_zones(flags.zone());
+  if (retry == Retry::No || page != nullptr) return page;
+  Reclaim reclaim{flags, order};
+  while (page == nullptr && reclaim.ask_next()) page = take_or_drain(flags, order, owner, last);
+  return page;
+}
+
+/// The same, unless it is to fail.
+Page* take_if_not_armed(AllocFlags flags, Order order, Owner owner, Retry retry) {
+  return must_fail(fault_page_alloc) ? nullptr : take_with_effort(flags, order, owner, retry);
+}
+
+/// When nothing else helped. nullptr if that costs nobody's life, or nobody is left.
+Page* take_at_others_cost(AllocFlags flags, Order order, Owner owner) {
+  for (;;) {
+    OomTurn turn{flags, order};
+    if (!turn) return nullptr;
+    // Somebody else's victim may have been enough.
+    if (Page* page = take_with_effort(flags, order, owner, Retry::Yes)) return page;
+    if (!turn.kill(flags, order)) return nullptr;
+  }
+}
+
 [[gnu::noinline]] Result<Page*> allocate_slowly(AllocFlags flags, Order order, Owner owner) {
   if (order.value() > kMaxOrder) return std::unexpected(Error::InvalidArgument);
-  Page* page = nullptr;
-  {
-    const IrqsOffGuard off;
-    page = take_from_zones(flags, order, owner, Effort::AboveLow, off.token());
-    if (page == nullptr) {  // blocks in this CPU's stacks may complete a larger one
-      drain_local_pages();
-      const Effort last = flags.has(AllocFlags::Atomic) ? Effort::HalfOfMin : Effort::AboveMin;
-      page = take_from_zones(flags, order, owner, last, off.token());
-    }
-    if (page == nullptr) ++failures.local();
-  }
-  if (page == nullptr) {
-    if (!flags.has(AllocFlags::NoWarn)) {
-      log_warning("page allocation failed: order {}, highest zone {}, for {}", order, name(flags.zone()), name(owner));
-    }
-    return std::unexpected(Error::OutOfMemory);
-  }
-  if (flags.has(AllocFlags::Zero)) clear_block(page, order);
+  if (must_fail(fault_page_alloc)) return fail(flags, order, owner);
+  Page* page = take_with_effort(flags, order, owner, Retry::Yes);
+  if (page == nullptr) page = take_at_others_cost(flags, order, owner);
+  if (page == nullptr) return fail(flags, order, owner);
   return page;
 }
 
@@ -141,7 +182,7 @@ constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
   const LedgerRow row{page->ledger_row()};
   Zone& z = zone(row.zone());
   const IrqsOffGuard off;
-  ledger_counters.local().pages[row.value()] -= order.pages();
+  ledger_subtract(row, order.pages());
   if (percpu_claims.is_zero()) {
     ZoneStacks& stacks = stacks_for(row.zone_index());
     if (order == Order{0}) {
@@ -158,43 +199,131 @@ constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
   z.buddy.free(z.index_of(page_to_pfn(page)), order);
 }
 
+/// The stack of an order that has one, for whoever claimed this CPU's.
+template <u32 kOrder>
+[[gnu::always_inline]] inline auto* stack_of(LedgerRow row) {
+  ZoneStacks& stacks = stacks_for(row.zone_index());
+  if constexpr (kOrder == 0) {
+    return once(stacks.singles);
+  } else {
+    return once(stacks.small[small_stack_of(Order{kOrder})]);
+  }
+}
+
+/// nullptr if the stack is empty or in use, and while failures are ordered: the slow paths have the site.
+template <u32 kOrder>
+[[gnu::always_inline]] inline Page* pop(LedgerRow row) {
+  if (any_fault_armed() || !claim_stacks()) [[unlikely]]
+    return nullptr;
+  Page* page = stack_of<kOrder>(row)->pop();
+  if (page != nullptr) [[likely]]
+    account_taken(page, Order{kOrder}, row);
+  release_stacks();
+  return page;
+}
+
+/// The same for any order; nullptr too if there is no stack for it.
+Page* pop_block(Order order, LedgerRow row) {
+  switch (order.value()) {
+    case 0: return pop<0>(row);
+    case 1: return pop<1>(row);
+    case 2: return pop<2>(row);
+    case 3: return pop<3>(row);
+    case 9: return pop<9>(row);
+    default: return nullptr;
+  }
+}
+
+template <u32 kOrder>
+[[gnu::always_inline]] inline void push(Page* page) {
+  constexpr Order kThis{kOrder};
+  const u32 row = page->word() - free_pattern(kThis);  // one subtraction checks type, order and references
+  if (row > Page::kRowMask) [[unlikely]]
+    return bad_free(page, kThis);  // or a virtual block
+  arch::check_frames(page_to_pfn(page), kThis.pages());
+  if (!claim_stacks()) [[unlikely]]
+    return free_slowly(page, kThis);
+  auto* stack = stack_of<kOrder>(LedgerRow{row});
+  const u32 count = stack->count;
+  if (count == stack_limit(kThis)) [[unlikely]] {
+    release_stacks();
+    return free_slowly(page, kThis);
+  }
+  ledger_subtract(LedgerRow{row}, kThis.pages());
+  page->set_word(Page::make_cached(kThis));
+  stack->push(page, count);
+  release_stacks();
+}
+
 }  // namespace
 
-Result<Page*> take_page(AllocFlags flags, LedgerRow row) {
-  if (!claim_stacks()) [[unlikely]]
-    return allocate_slowly(flags, Order{0}, row.owner());
-  Page* page = pop(once(stacks_for(row.zone_index()).singles));
-  if (page == nullptr) [[unlikely]] {
-    release_stacks();
-    return allocate_slowly(flags, Order{0}, row.owner());
-  }
-  account_taken(page, Order{0}, row);
-  release_stacks();
+template <u32 kOrder>
+Result<Page*> take_block_of(AllocFlags flags, LedgerRow row) {
+  Page* page = pop<kOrder>(row);
+  if (page == nullptr) [[unlikely]]
+    return allocate_slowly(flags, Order{kOrder}, row.owner());
+  return page;
+}
+template Result<Page*> take_block_of<0>(AllocFlags flags, LedgerRow row);
+template Result<Page*> take_block_of<1>(AllocFlags flags, LedgerRow row);
+template Result<Page*> take_block_of<2>(AllocFlags flags, LedgerRow row);
+template Result<Page*> take_block_of<3>(AllocFlags flags, LedgerRow row);
+template Result<Page*> take_block_of<9>(AllocFlags flags, LedgerRow row);
+
+Page* take_page_quietly(AllocFlags flags, Owner owner) {
+  Page* page = pop<0>(LedgerRow{flags.zone(), owner});
+  if (page == nullptr) [[unlikely]]
+    return take_if_not_armed(flags, Order{0}, owner, Retry::Yes);
   return page;
 }
 
 Result<Page*> take_cleared_page(AllocFlags flags, LedgerRow row) {
-  const Result<Page*> page = take_page(flags, row);
+  const Result<Page*> page = take_block_of<0>(flags, row);
   if (page) clear_highpage(*page);
   return page;
 }
 
+Page* take_block_quietly(AllocFlags flags, Order order, Owner owner) {
+  Page* page = pop_block(order, LedgerRow{flags.zone(), owner});
+  return page != nullptr ? page : take_if_not_armed(flags, order, owner, Retry::No);
+}
+
 Result<Page*> take_block(AllocFlags flags, Order order, Owner owner) {
-  const u32 index = small_stack_of(order);
-  if (index == kNoStack || flags.has(AllocFlags::Zero) || !claim_stacks()) return allocate_slowly(flags, order, owner);
-  const LedgerRow row{flags.zone(), owner};
-  Page* page = pop(once(stacks_for(row.zone_index()).small[index]));
-  if (page == nullptr) [[unlikely]] {
-    release_stacks();
+  Page* page = pop_block(order, LedgerRow{flags.zone(), owner});
+  if (page == nullptr) [[unlikely]]
     return allocate_slowly(flags, order, owner);
-  }
-  account_taken(page, order, row);
-  release_stacks();
   return page;
+}
+
+Result<Page*> take_cleared_block(AllocFlags flags, Order order, Owner owner) {
+  const Result<Page*> page = take_block(flags, order, owner);
+  if (page) clear_block(*page, order);
+  return page;
+}
+
+// The one place where virtual blocks take the place of frames: after the first attempt, before any verdict.
+Result<Page*> take_any_block(AllocFlags flags, Order order, Owner owner) {
+  if (order.value() > kMaxOrder) return std::unexpected(Error::InvalidArgument);
+  const auto contiguous = [=] -> Page* {
+    Page* page = pop_block(order, LedgerRow{flags.zone(), owner});
+    if (page == nullptr) page = take_if_not_armed(flags, order, owner, Retry::No);
+    if (page != nullptr && flags.has(AllocFlags::Zero)) clear_block(page, order);
+    return page;
+  };
+  const bool forced = vfallback_is_forced();
+  if (!forced) {
+    if (Page* page = contiguous()) return page;
+  }
+  if (const Result<Page*> page = take_vcompound(flags, order, owner, __builtin_return_address(0))) return page;
+  if (forced) {
+    if (Page* page = contiguous()) return page;
+  }
+  return fail(flags, order, owner);
 }
 
 Result<Page*> alloc_page_at(Pfn pfn, Owner owner) {
   if (!pfn_valid(pfn)) return std::unexpected(Error::NotFound);
+  if (must_fail(fault_page_at)) return std::unexpected(Error::Busy);
   const IrqsOffGuard off;
   drain_local_pages();
   Zone& z = zone(zone_of(pfn));
@@ -204,46 +333,33 @@ Result<Page*> alloc_page_at(Pfn pfn, Owner owner) {
   return pfn_to_page(pfn);
 }
 
-void free_page(Page* page) {
-  const u32 row = page->word() - free_pattern(Order{0});  // one subtraction checks type, order and references
-  if (row > Page::kRowMask) [[unlikely]]
-    return bad_free(page, Order{0});
-  if (!claim_stacks()) [[unlikely]]
-    return free_slowly(page, Order{0});
-  ZoneStacks::Singles* stack = once(stacks_for(LedgerRow{row}.zone_index()).singles);
-  const u32 count = stack->count;
-  if (count == ZoneStacks::Singles::kCapacity) [[unlikely]] {
-    release_stacks();
-    return free_slowly(page, Order{0});
-  }
-  ledger_counters.local().pages[row] -= 1;
-  page->set_word(Page::make_cached(Order{0}));
-  stack->blocks[count] = page;
-  stack->count = count + 1;
-  release_stacks();
+template <u32 kOrder>
+void free_block_of(Page* page) {
+  push<kOrder>(page);
 }
+template void free_block_of<0>(Page* page);
+template void free_block_of<1>(Page* page);
+template void free_block_of<2>(Page* page);
+template void free_block_of<3>(Page* page);
+template void free_block_of<9>(Page* page);
 
 void free_block(Page* page, Order order) {
-  const u32 row = page->word() - free_pattern(order);
-  if (row > Page::kRowMask) [[unlikely]]
-    return bad_free(page, order);
-  const u32 index = small_stack_of(order);
-  if (index == kNoStack || !claim_stacks()) return free_slowly(page, order);
-  ZoneStacks::Small* stack = once(stacks_for(LedgerRow{row}.zone_index()).small[index]);
-  const u32 count = stack->count;
-  if (count == kSmallStackLimit[index]) [[unlikely]] {
-    release_stacks();
-    return free_slowly(page, order);
+  switch (order.value()) {
+    case 0: return push<0>(page);
+    case 1: return push<1>(page);
+    case 2: return push<2>(page);
+    case 3: return push<3>(page);
+    case 9: return push<9>(page);
+    default: break;
   }
-  ledger_counters.local().pages[row] -= order.pages();
-  page->set_word(Page::make_cached(order));
-  stack->blocks[count] = page;
-  stack->count = count + 1;
-  release_stacks();
+  if (page->word() - free_pattern(order) > Page::kRowMask) [[unlikely]]
+    return bad_free(page, order);
+  arch::check_frames(page_to_pfn(page), order.pages());
+  free_slowly(page, order);
 }
 
 void put_page(Page* page) {
-  if (page->put()) free_pages(page, page->order());
+  if (page->put()) free_pages(page, compound_order(page));
 }
 
 Result<VirtAddr> __get_free_pages(AllocFlags flags, Order order, Owner owner) {
@@ -257,9 +373,9 @@ Result<VirtAddr> get_zeroed_page(AllocFlags flags, Owner owner) {
 }
 
 void free_pages_at(VirtAddr address, Order order) {
-  const Result<LowPfn> low = low_frame_at(address);
-  if (!low || !address.is_aligned(kPageSize)) panic("bad free of address {:08x}: not a lowmem page", address);
-  free_pages(pfn_to_page(low->pfn()), order);
+  Page* page = address.is_aligned(kPageSize) ? page_with_address(address) : nullptr;
+  if (page == nullptr) panic("bad free of address {:08x}: no page has it", address);
+  free_pages(page, order);
 }
 
 void drain_local_pages() {

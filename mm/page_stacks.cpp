@@ -1,5 +1,12 @@
 #include "mm/page_stacks.hpp"
 
+#include <atomic>
+
+#include "arch/smp.hpp"
+#include "arch/tlb.hpp"
+#include "kernel/preempt.hpp"
+#include "mm/page_alloc.hpp"
+
 namespace paean {
 
 using arch::IrqsOff;
@@ -17,6 +24,24 @@ template <typename Stack>
 void drop_oldest(Stack& stack, u32 blocks) {
   stack.count -= blocks;
   for (u32 i = 0; i < stack.count; ++i) stack.blocks[i] = stack.blocks[i + blocks];
+}
+
+constinit std::atomic<arch::CpuMask> to_be_drained{0};
+
+void drain_if_unused(IrqsOff) {
+  if (!percpu_claims.is_zero()) return;
+  to_be_drained.fetch_and(~(1u << arch::this_cpu()));  // first, for others may want it once more meanwhile
+  drain_local_pages();
+}
+
+bool have_others_any() {
+  const u32 self = arch::this_cpu();
+  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
+    for (const ZoneId id : kAllZones) {
+      if (cpu != self && stacked_pages(id, cpu).count() != 0) return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
@@ -93,6 +118,19 @@ void drain_small(Zone& zone, Order order, u32 blocks, IrqsOff) {
   }
   drop_oldest(stack, blocks);
   ++events.local().drains;
+}
+
+bool drain_all_pages() {
+  drain_local_pages();
+  if (!have_others_any()) return false;
+  const arch::CpuMask all = arch::online_cpu_mask();
+  to_be_drained.fetch_or(all);
+  while ((to_be_drained.load() & all) != 0) {
+    arch::run_on_other_cpus(drain_if_unused);
+    const arch::IrqsOffGuard off;
+    drain_if_unused(off.token());  // wherever this thread is now
+  }
+  return true;
 }
 
 StackEvents stack_events() {

@@ -1,5 +1,7 @@
 #include "mm/zone.hpp"
 
+#include <algorithm>
+
 #include "mm/page_stacks.hpp"
 
 namespace paean {
@@ -67,6 +69,8 @@ MemoryTotals high_totals() { return totals(ZoneId::Dma32, ZoneId::HighMem); }
 
 void set_watermarks() {
   constexpr u32 kNormalShare = 32, kDmaShare = 256, kMostOfZone = 4;
+  constexpr u32 kLendShare = 64;     // of NORMAL: what interrupts may take before the lent pages come back
+  constexpr u32 kStepShare = 1000;   // between the marks: what is allocated while kswapd wakes up
   constexpr u32 kHighMinimum = 128;  // highmem needs no reserve of its own: nothing urgent must come from there
   const PageCount low_pages = zone(ZoneId::Dma).managed + zone(ZoneId::Normal).managed;
   const u32 min_pages = minimum_free_kib(low_pages.kib()) / 4;
@@ -77,8 +81,9 @@ void set_watermarks() {
                                                      : (managed / 1024 < kHighMinimum ? managed / 1024 : kHighMinimum);
     if (min > managed / 8) min = managed / 8;
     z.min = PageCount{min};
-    z.low = PageCount{min + min / 4};
-    z.high = PageCount{min + min / 2};
+    const u32 step = std::max(min / 4, managed / kStepShare);
+    z.low = PageCount{min + step};
+    z.high = PageCount{min + 2 * step};
     // What a request for zone j may not take here: a share of everything between this zone and j.
     PageCount between{0};
     for (u32 j = i + 1; j < kZoneCount; ++j) {
@@ -87,6 +92,8 @@ void set_watermarks() {
       if (!is_low(z.id)) share = 0;  // DMA32 is as good as HIGHMEM for those who can use either
       z.reserve[j] = PageCount{share < managed / kMostOfZone ? share : managed / kMostOfZone};
     }
+    z.lend_reserve = z.reserve[std::to_underlying(ZoneId::HighMem)];
+    if (z.id == ZoneId::Normal) z.lend_reserve = std::min(z.lend_reserve, PageCount{managed / kLendShare});
   }
 }
 

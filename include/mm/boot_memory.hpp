@@ -1,8 +1,9 @@
 // Memory at boot: from what the loader said to zones that allocate. The order of steps is the content of this file.
 //
 //   1 read_memory_map()     loader's map + mem= memmap=, clipped to what the CPU and this kernel can address
-//   2 plan_address_space()  vmsplit= vmalloc= highmem=, and who gets which address (mm/layout_plan.hpp)
+//   2 plan_address_space()  vmsplit= vmalloc= vmalloc_upper= highmem=, and who gets which address (mm/layout_plan.hpp)
 //   3 build_direct_map()    lowmem at page_offset; text and rodata read-only there too; tables for dynamic windows
+//                           and for the holes of lowmem, which are not mapped
 //   4 check_mmu()           a table above 4 GiB, accessed and dirty bits, NX: or a clear refusal
 //   5 init_frame_words()    4 bytes a frame, holes shared
 //   6 init_zones()          everything that is free goes to the buddies; counts are closed
@@ -35,6 +36,9 @@ void init_zones();
 const MemoryMap& memory_map();
 const RegionAllocator& boot_regions();
 const LayoutPlan& layout();
+/// Where vmalloc may put areas, in address order; none may reach from one range into the next. All have their page
+/// tables, and nothing is mapped but the stacks of threads (mm/stack_pool.hpp) at the start of the last range.
+std::span<const VaRange> vmalloc_ranges();
 /// Bytes below low_end that boot took for a reason.
 u64 low_reserved_bytes(BootReason reason);
 /// Memory of any zone that boot took, RAM only.

@@ -34,6 +34,15 @@ struct LedgerCounters {
 };
 extern arch::PerCpu<LedgerCounters> ledger_counters;
 
+/// Counts on this CPU, on which the caller stays. One instruction adds, so that an interrupt in the middle of a caller
+/// with interrupts on may count as well and nothing is lost: no build may split it.
+[[gnu::always_inline]] inline void ledger_add(LedgerRow row, u32 pages) {
+  asm("addl %1, %0" : "+m"(ledger_counters.local().pages[row.value()]) : "ri"(pages) : "cc");
+}
+[[gnu::always_inline]] inline void ledger_subtract(LedgerRow row, u32 pages) {
+  asm("subl %1, %0" : "+m"(ledger_counters.local().pages[row.value()]) : "ri"(pages) : "cc");
+}
+
 /// Pages that an owner holds in a zone.
 PageCount ledger_pages(ZoneId id, Owner owner);
 /// All owners of a zone.

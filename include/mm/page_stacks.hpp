@@ -33,6 +33,22 @@ struct BlockStack {
   static constexpr u32 kCapacity = kSlots;
   u32 count = 0;
   Page* blocks[kSlots]{};
+
+  /// The newest; nullptr if the stack is empty.
+  [[gnu::always_inline]] Page* pop() {
+    const u32 left = count - 1;
+    if (static_cast<i32>(left) < 0) [[unlikely]]
+      return nullptr;
+    count = left;
+    Page* page = blocks[left];
+    if (page == nullptr) __builtin_unreachable();  // so that the callers' test is the one above
+    return page;
+  }
+  /// `place` is the count, which the caller has looked at: below kCapacity.
+  [[gnu::always_inline]] void push(Page* page, u32 place) {
+    blocks[place] = page;
+    count = place + 1;
+  }
 };
 
 struct ZoneStacks {
@@ -45,6 +61,11 @@ struct ZoneStacks {
   Small small[kSmallStacks];  // orders 1, 2, 3, 9
 };
 static_assert(sizeof(ZoneStacks) == 1024);
+
+/// How many blocks of an order a CPU keeps at most.
+constexpr u32 stack_limit(Order order) {
+  return order == Order{0} ? ZoneStacks::Singles::kCapacity : kSmallStackLimit[small_stack_of(order)];
+}
 
 struct CpuStacks {
   ZoneStacks zone[kZoneCount];
@@ -59,6 +80,10 @@ bool fill_small(Zone& zone, Order order, arch::IrqsOff);
 /// Gives the oldest blocks back. The stacks are not busy.
 void drain_singles(Zone& zone, u32 blocks, arch::IrqsOff);
 void drain_small(Zone& zone, Order order, u32 blocks, arch::IrqsOff);
+
+/// Every CPU gives its stacks back to the buddies: what is missing to a block may lie there. True if others had any.
+/// A CPU that is in the middle of using its own is asked again. Threads, interrupts and preemption on; waits for CPUs.
+bool drain_all_pages();
 
 /// Batches moved between stacks and buddies since boot.
 struct StackEvents {

@@ -10,7 +10,8 @@
 // Watermarks (pages): below `low` the zone wants reclaim, `min` is for requests that cannot wait; the last half of min
 // is for ATOMIC ones. `reserve[z]` keeps a zone from requests that could have been served by a zone up to z: 1/32 of
 // what lies above for NORMAL and 1/256 for DMA as in Linux, but at most a quarter of the zone, since on a big machine
-// 1/32 would be all of lowmem.
+// 1/32 would be all of lowmem. Movable pages may have all but `lend_reserve`: they go when the zone is wanted
+// (mm/lending.hpp).
 //
 // Locking: `lock` protects buddy; per-CPU stacks belong to their CPU with interrupts off.
 #pragma once
@@ -31,6 +32,22 @@ inline constexpr std::array kAllZones{ZoneId::Dma, ZoneId::Normal, ZoneId::Dma32
 std::string_view name(ZoneId id);
 constexpr bool is_low(ZoneId id) { return id <= ZoneId::Normal; }
 
+/// A set of zones; bit n is zone n.
+class ZoneMask {
+ public:
+  constexpr ZoneMask() = default;
+  static constexpr ZoneMask all() { return ZoneMask{(1u << kZoneCount) - 1}; }
+  static constexpr ZoneMask up_to(ZoneId highest) { return ZoneMask{(2u << std::to_underlying(highest)) - 1}; }
+  constexpr bool empty() const { return bits_ == 0; }
+  constexpr bool has(u32 zone) const { return (bits_ >> zone & 1) != 0; }
+  constexpr void add(ZoneId id) { bits_ |= 1u << std::to_underlying(id); }
+  constexpr u32 bits() const { return bits_; }
+
+ private:
+  constexpr explicit ZoneMask(u32 bits) : bits_(bits) {}
+  u32 bits_ = 0;
+};
+
 struct Zone {
   ZoneId id{};
   Pfn base{};           // frame of the buddy's index 0: `start` aligned down to a largest block
@@ -40,6 +57,7 @@ struct Zone {
   PageCount managed{};  // of it, what boot gave to the buddy
   PageCount min{}, low{}, high{};
   std::array<PageCount, kZoneCount> reserve{};
+  PageCount lend_reserve{};
   SpinLock lock{LockRank::Zone};
   Buddy buddy GUARDED_BY(lock){};
 
