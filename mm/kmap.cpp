@@ -4,75 +4,71 @@
 #include "arch/cpu.hpp"
 #include "arch/fixmap.hpp"
 #include "arch/tlb.hpp"
+#include "kernel/fault.hpp"
 #include "kernel/log_lines.hpp"
 #include "kernel/preempt.hpp"
 #include "kernel/wait.hpp"
 #include "lib/log.hpp"
 #include "mm/highmem.hpp"
+#include "mm/kmap_block.hpp"
 #include "mm/kmap_debug.hpp"
-#include "mm/kmap_pool.hpp"
+#include "mm/kmap_state.hpp"
 
 namespace paean {
 
-namespace {
+constinit arch::Pte* pkmap_entries = nullptr;
+constinit u64 pkmap_flags = 0;
+constinit Pkmap kmap_pool;
+constinit SpinLock kmap_lock{LockRank::Kmap};
+constinit KmapCounters kmap_counters;
+constinit std::atomic<u32> kmap_wakes{0};
+PER_CPU(u64, kmap_hits);
+PER_CPU(u32, kmap_own_flushes);
 
-constinit arch::Pte* entries = nullptr;  // of slot 0, in lowmem; set before the pool is
-constinit u64 entry_flags = 0;
+namespace {
 
 /// Threads in kmap or kmap_many that found no slot. Read by each put that frees a slot, written only by sleepers.
 struct alignas(64) Waiters {
   std::atomic<u32> count{0};
 };
 constinit Waiters waiters;
-constinit std::atomic<u32> wakes{0};
 constinit WaitQueue single_waiters;
 constinit WaitQueue many_waiters;  // they need several slots: all look whenever one is free that no single wants
 
+/// Who sleeps for which page: guarded by kmap_lock.
+struct Sleeper {
+  Pfn pfn;
+  Sleeper* next = nullptr;
+};
+constinit Sleeper* sleepers = nullptr;
+
+/// Who needs one slot goes first, but not for ever.
 [[gnu::noipa]] void wake_waiter() {
-  wakes.fetch_add(single_waiters.wake_one() ? 1 : many_waiters.wake_all(), std::memory_order_relaxed);
+  constexpr u32 kTurnOfMany = 8;
+  u32 woken = single_waiters.wake_one() ? 1 : 0;
+  if (woken == 0 || kmap_wakes.load(std::memory_order_relaxed) % kTurnOfMany == 0) woken += many_waiters.wake_all();
+  kmap_wakes.fetch_add(woken, std::memory_order_relaxed);
 }
 
-struct PkmapMachine {
-  struct Place {
-    void* address;
-    arch::Pte* entry;
-  };
-  static Place place(u32 number) {
-    return {reinterpret_cast<void*>(kmap_slot_address(number).raw()), &entries[number]};
-  }
-  static void map(const Place& place, Pfn pfn) {
-    place.entry->set((pfn.raw() << kPageShift) | static_cast<u32>(entry_flags),
-                     (pfn.raw() >> (32 - kPageShift)) | static_cast<u32>(entry_flags >> 32));
-  }
-  static void unmap(const Place& place) {
-    place.entry->clear();
-    arch::invalidate_page(VirtAddr{reinterpret_cast<u32>(place.address)});  // others: until they flush
-  }
-  static u32 new_generation() { return arch::tlb_new_generation(); }
-  static bool is_done(u32 generation) { return arch::tlb_generation_is_done(generation); }
-};
-static_assert(KmapPool<PkmapMachine>::kMaxSlots == arch::kPkmapSlots);
+FAULT_SITE(kmap_slot, "a slot of the pool, where one may not sleep for it");
 
-constinit KmapPool<PkmapMachine> pool;
-using Slot = KmapPool<PkmapMachine>::Slot;
-using Put = KmapPool<PkmapMachine>::Put;
-constinit SpinLock lock{LockRank::Kmap};  // pool, but for get and put; counters
-
-struct Counters {
-  u32 flushes = 0, ipis = 0, high_water = 0, sleeps = 0, dropped = 0;
-};
-constinit Counters counters;
-PER_CPU(u64, hits);
-PER_CPU(u32, own_flushes);
+using Slot = Pkmap::Slot;
+using Put = Pkmap::Put;
 PER_CPU(u32, flushed_for);  // the youngest stamp that this CPU has flushed itself for
+using Share = Pkmap::Share;
+PER_CPU(Share*, share_now){kmap_pool.first_share()};  // the share of the pool that this CPU takes from
 
 [[gnu::always_inline]] inline void count_hit() {
-  asm volatile("addl $1, %%fs:%0; adcl $0, %%fs:4+%0" : "+m"(hits) : : "cc");
+  asm volatile("addl $1, %%fs:%0; adcl $0, %%fs:4+%0" : "+m"(kmap_hits) : : "cc");
 }
 
 [[gnu::noipa]] void note_mapped_in_block(Page* page) {
-  Page* head = block_head(page);
-  if (head != nullptr && !head->may_be_mapped()) head->note_mapped();  // reserved pages are never freed
+  Page* head = page->type() == PageType::Slab ? page : block_head(page);
+  if (head == nullptr || head->type() == PageType::Parked) {
+    if (page->type() == PageType::Reserved) return;  // never freed
+    return map_error(page);
+  }
+  if (!head->may_be_mapped()) head->note_mapped();
 }
 /// The word of the page's block remembers the map until the block is freed.
 [[gnu::always_inline]] inline void note_mapped(Page* page) {
@@ -82,72 +78,63 @@ PER_CPU(u32, flushed_for);  // the youngest stamp that this CPU has flushed itse
 /// After a miss: a CPU that passes by flushes itself if there are stamps that it has not flushed for.
 [[gnu::noipa]] void flush_this_cpu(u32 newest) {
   flushed_for.set(newest);
-  own_flushes.set(own_flushes.get() + 1);
+  kmap_own_flushes.set(kmap_own_flushes.get() + 1);
   arch::flush_tlb_all();
 }
 [[gnu::always_inline]] inline void flush_in_passing(u32 newest) {
-  if (flushed_for.get() != newest) [[unlikely]]
+  if (!flushed_for.is(newest)) [[unlikely]]
     flush_this_cpu(newest);
 }
 
-void note_high_water() {
-  u32 live = 0;
-  for (u32 i = 0; i < pool.slots(); ++i) live += pool.slot(i).users() != 0 ? 1 : 0;
-  if (live > counters.high_water) counters.high_water = live;
-}
-
-/// Recycles everything that has no user. The lock is dropped between pieces, so that interrupts are not off for long.
-/// Returns the stamp to wait for; nullopt if every slot has a user.
-std::optional<u32> recycle_all() {
-  constexpr u32 kPiece = 128;
-  for (u32 looked = 0; looked < pool.slots(); looked += kPiece) {
-    const SpinGuard<IrqSave> guard{lock};
-    (void)pool.recycle(kPiece);
-  }
-  const SpinGuard<IrqSave> guard{lock};
-  note_high_water();
-  if (pool.parked() == 0) return std::nullopt;
-  return pool.newest();
-}
-
-/// Waits until every CPU has flushed at or after `stamp`; the lock is not held, so no CPU spins for it meanwhile.
-void flush_others(u32 stamp) {
-  const u32 before = arch::tlb_events().ipis_sent;
-  arch::tlb_wait_for_generation(stamp);
-  const u32 sent = arch::tlb_events().ipis_sent - before;
-  const SpinGuard<IrqSave> guard{lock};
-  ++counters.flushes;
-  counters.ipis += sent;
+/// The number of the slot at an address of the window.
+[[gnu::always_inline]] inline u32 pkmap_slot_at(const void* at) {
+  return (reinterpret_cast<u32>(at) - arch::kPkmapStart.raw()) >> kPageShift;
 }
 
 /// Takes one user away, of whom we know that he was one.
 void put_slot(Slot* slot) {
-  const Put result = KmapPool<PkmapMachine>::put(slot);
+  const Put result = Pkmap::put(slot);
   ASSERT(result != Put::NotMapped);
   if (result == Put::Unused && waiters.count.load(std::memory_order_relaxed) != 0) wake_waiter();
 }
 
 /// Whoever lost a race in get() comes to where no slot is clean, or somebody has been woken since.
 void wake_after_lost_race() {
-  if (pool.take_lost() && waiters.count.load() != 0) wake_waiter();
+  if (kmap_pool.take_lost() && waiters.count.load() != 0) wake_waiter();
+}
+
+/// The slot of a page that has one for sure. The look without the lock can lose its way: a slot in the chain that is
+/// recycled, and taken for a page of another chain, leads there.
+Slot* pin_held(Pfn pfn) {
+  if (Slot* slot = kmap_pool.get(pfn)) return slot;
+  const SpinGuard<IrqSave> guard{kmap_lock};
+  return kmap_pool.get(pfn);
 }
 
 /// Makes unused slots clean. False if there are none, or if this context may not wait for other CPUs.
 [[gnu::noinline]] bool make_clean_slots() {
   wake_after_lost_race();
-  const std::optional<u32> stamp = recycle_all();
+  const std::optional<u32> stamp = kmap_recycle_all();
   if (!stamp || (arch::online_cpus() > 1 && !arch::irqs_enabled())) return false;
-  flush_others(*stamp);
+  kmap_flush_others(*stamp);
+  kmap_settle();
   return true;
+}
+
+[[gnu::noipa]] Share* refill_share() {
+  Share* share = kmap_pool.refill(kmap_pool.share_of_cpu(arch::this_cpu()));
+  if (share != nullptr) share_now.set(share);
+  kmap_note_taken();
+  return share;
 }
 
 /// With the lock held. A slot that the page has got meanwhile, or a clean one.
 [[gnu::always_inline]] inline Slot* get_or_take(Pfn pfn) {
-  if (Slot* slot = pool.get(pfn)) [[unlikely]] {
+  if (Slot* slot = kmap_pool.get(pfn)) [[unlikely]] {
     count_hit();
     return slot;
   }
-  return pool.take(pfn);
+  return kmap_pool.take(pfn, share_now.get(), refill_share);
 }
 
 /// The same for one page alone, with what a miss owes to the others.
@@ -155,18 +142,41 @@ void wake_after_lost_race() {
   Slot* slot = get_or_take(pfn);
   if (slot == nullptr) [[unlikely]]
     return nullptr;
-  pool.keep_reserve();
-  flush_in_passing(pool.newest());
+  flush_in_passing(kmap_pool.newest());
   return slot;
 }
 
 /// A slot for the page if one is clean or can be made so without sleeping.
 [[gnu::noinline]] Slot* map_without_sleeping(Pfn pfn) {
   do {
-    const SpinGuard<IrqSave> guard{lock};
+    const SpinGuard<IrqSave> guard{kmap_lock};
     if (Slot* slot = get_or_take_with_reserve(pfn)) return slot;
   } while (make_clean_slots());
   return nullptr;
+}
+
+void add_sleeper(Sleeper& me) {
+  waiters.count.fetch_add(1);
+  const SpinGuard<IrqSave> guard{kmap_lock};
+  me.next = sleepers;
+  sleepers = &me;
+  ++kmap_counters.sleeps;
+}
+
+/// True if others sleep for the same page.
+bool remove_sleeper(Sleeper& me) {
+  waiters.count.fetch_sub(1);
+  const SpinGuard<IrqSave> guard{kmap_lock};
+  bool shared = false;
+  for (Sleeper** link = &sleepers; *link != nullptr;) {
+    if (*link == &me) {
+      *link = me.next;
+      continue;
+    }
+    shared |= (*link)->pfn == me.pfn;
+    link = &(*link)->next;
+  }
+  return shared;
 }
 
 [[gnu::noinline]] Slot* flush_or_sleep(Pfn pfn, const void* caller) {
@@ -174,18 +184,17 @@ void wake_after_lost_race() {
   if (slot != nullptr) return slot;
   might_sleep("kmap");
   check_no_hold_and_wait(caller);
-  waiters.count.fetch_add(1);
-  {
-    const SpinGuard<IrqSave> guard{lock};
-    ++counters.sleeps;
-  }
+  Sleeper me{pfn};
+  add_sleeper(me);
   single_waiters.wait([&] {
     slot = map_without_sleeping(pfn);
     return slot != nullptr;
   });
-  // He may have found his page mapped by somebody else, and the slot that he was woken for is another sleeper's.
-  if (slot->users() > 1) wake_waiter();
-  waiters.count.fetch_sub(1);
+  if (remove_sleeper(me)) {  // now his page is mapped for them too
+    kmap_wakes.fetch_add(single_waiters.wake_all(), std::memory_order_relaxed);
+  } else if (waiters.count.load() != 0) {  // the slot that he was woken for may be another sleeper's
+    wake_waiter();
+  }
   return slot;
 }
 
@@ -193,7 +202,7 @@ void wake_after_lost_race() {
 [[gnu::noipa]] void* map_slowly(Pfn pfn) {
   note_mapped(pfn_to_page(pfn));
   {
-    const SpinGuard<IrqSave> guard{lock};
+    const SpinGuard<IrqSave> guard{kmap_lock};
     if (const Slot* slot = get_or_take_with_reserve(pfn)) [[likely]] {
       note_held(+1);
       return slot->place.address;
@@ -206,7 +215,7 @@ void wake_after_lost_race() {
 
 /// Pins a page that has a slot already.
 Slot* get_cached(Pfn pfn) {
-  Slot* slot = pool.get(pfn);
+  Slot* slot = pin_held(pfn);
   if (slot == nullptr) {
     wake_after_lost_race();
     return nullptr;
@@ -216,24 +225,45 @@ Slot* get_cached(Pfn pfn) {
   return slot;
 }
 
+/// Pins what has a slot; the others get nullptr, and this is how many they are. The lock is held.
+u32 pin_cached(std::span<Page* const> pages, std::span<void*> at) {
+  u32 missing = 0;
+  for (u32 i = 0; i < pages.size(); ++i) {
+    const Slot* slot = has_address(pages[i]) ? nullptr : kmap_pool.get(page_to_pfn(pages[i]));
+    at[i] = has_address(pages[i]) ? direct_address(pages[i]) : slot != nullptr ? slot->place.address : nullptr;
+    if (at[i] == nullptr) ++missing;
+  }
+  return missing;
+}
+
+void unpin_cached(std::span<Page* const> pages, std::span<void*> at) {
+  for (u32 i = 0; i < pages.size(); ++i) {
+    if (at[i] != nullptr && !has_address(pages[i])) put_slot(&kmap_pool.slot(pkmap_slot_at(at[i])));
+  }
+}
+
 /// All pages or none.
 bool map_all(std::span<Page* const> pages, std::span<void*> at) {
-  const u32 count = static_cast<u32>(pages.size());
   for (;;) {
+    u32 missing;
     {
-      const SpinGuard<IrqSave> guard{lock};
-      if (pool.has_clean(count)) {  // nobody else takes any until all of ours are taken
-        for (u32 i = 0; i < count; ++i) {
-          at[i] = has_address(pages[i]) ? direct_address(pages[i]) : get_or_take(page_to_pfn(pages[i]))->place.address;
+      const SpinGuard<IrqSave> guard{kmap_lock};
+      missing = pin_cached(pages, at);
+      if (missing == 0 || kmap_pool.has_clean(missing)) {  // nobody else takes any until all of ours are taken
+        for (u32 i = 0; i < pages.size(); ++i) {
+          if (at[i] == nullptr)
+            at[i] = get_or_take(page_to_pfn(pages[i]))->place.address;
+          else if (!has_address(pages[i]))
+            count_hit();
         }
-        pool.keep_reserve();
-        flush_in_passing(pool.newest());
+        flush_in_passing(kmap_pool.newest());
         return true;
       }
     }
+    unpin_cached(pages, at);  // whoever waits holds nothing
     if (!make_clean_slots()) return false;
-    const SpinGuard<IrqSave> guard{lock};
-    if (pool.parked() < count) return false;
+    const SpinGuard<IrqSave> guard{kmap_lock};
+    if (kmap_pool.parked() < missing) return false;
   }
 }
 
@@ -253,21 +283,28 @@ void init_kmap(const CommandLine& options) {
   u32 slots =
       static_cast<u32>(options.number_in("pkmap", kMinPkmapSlots, arch::kPkmapSlots, kDefaultPkmapSlots, complaints));
   const Pfn first = table_of(arch::kPkmapStart), second = table_of(arch::kPkmapStart + kLargePageSize);
-  entries = static_cast<arch::PageTable*>(to_low(first)->pointer())->entries;
+  pkmap_entries = static_cast<arch::PageTable*>(to_low(first)->pointer())->entries;
   if (first + PageCount{1} != second && slots > arch::kEntriesPerTable) {  // boot memory in very small pieces
     slots = arch::kEntriesPerTable;
     log_warning("pkmap: only {} slots, its page tables are not adjacent", slots);
   }
-  entry_flags = arch::leaf_flags_rw | (arch::cpu_features().pge ? arch::pte_bits::kGlobal : 0);
-  pool.init(slots);
+  pkmap_flags = arch::leaf_flags_rw | (arch::cpu_features().pge ? arch::pte_bits::kGlobal : 0);
+  kmap_pool.init(slots);
+  init_block_windows(pkmap_flags);
   init_local_maps();
+}
+
+void share_out_kmaps() {
+  const SpinGuard<IrqSave> guard{kmap_lock};
+  if (!kmap_pool.share_out(arch::online_cpus())) return;
+  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) share_now.on(cpu) = kmap_pool.share_of_cpu(cpu);
 }
 
 void* kmap(Page* page) {
   check_may_sleep("kmap");
   if (has_address(page)) return direct_address(page);
   const Pfn pfn = page_to_pfn(page);
-  const Slot* slot = pool.get(pfn);
+  const Slot* slot = kmap_pool.get(pfn);
   if (slot == nullptr) [[unlikely]]
     return map_slowly(pfn);
   count_hit();
@@ -279,6 +316,7 @@ Result<void*> kmap_nonblock(Page* page) {
   if (has_address(page)) return direct_address(page);
   const Pfn pfn = page_to_pfn(page);
   if (const Slot* slot = get_cached(pfn)) return slot->place.address;
+  if (must_fail(fault_kmap_slot)) return std::unexpected(Error::Busy);
   note_mapped(page);
   const Slot* slot = map_without_sleeping(pfn);
   if (slot == nullptr) return std::unexpected(Error::Busy);
@@ -296,7 +334,7 @@ Result<void*> kmap_if_mapped(Page* page) {
 Result<> kmap_many(std::span<Page* const> pages, std::span<void*> at) {
   ASSERT(pages.size() == at.size());
   check_may_sleep("kmap_many");
-  if (pages.size() > pool.slots() / 4) return std::unexpected(Error::TooLarge);
+  if (pages.size() > kmap_pool.slots() / 4) return std::unexpected(Error::TooLarge);
   for (Page* page : pages) {
     if (!has_address(page)) note_mapped(page);
   }
@@ -317,7 +355,7 @@ void kunmap_address(const void* at) {
   if (offset >= arch::kPkmapSlots * kPageSize) [[unlikely]]
     return unmap_direct(at);
   note_held(-1);
-  const Put result = KmapPool<PkmapMachine>::put(&pool.slot(offset >> kPageShift));
+  const Put result = Pkmap::put(&kmap_pool.slot(offset >> kPageShift));
   if (result == Put::Unused) [[likely]] {
     if (waiters.count.load(std::memory_order_relaxed) != 0) [[unlikely]]
       return wake_waiter();
@@ -328,7 +366,7 @@ void kunmap_address(const void* at) {
 
 void kunmap(const Page* page) {
   if (has_address(page)) return;
-  Slot* slot = pool.get(page_to_pfn(page));
+  Slot* slot = pin_held(page_to_pfn(page));
   if (slot == nullptr || slot->users() < 2) {  // ours, and the one that get() has just added
     return unmap_error(page, "the page of this word is not mapped");
   }
@@ -337,55 +375,10 @@ void kunmap(const Page* page) {
   note_held(-1);
 }
 
+u32 kmap_sleepers() { return single_waiters.waiting() + many_waiters.waiting(); }
+
 void kunmap_many(std::span<Page* const> pages) {
   for (const Page* page : pages) kunmap(page);
 }
-
-void kmap_flush_unused() {
-  const std::optional<u32> stamp = recycle_all();
-  if (stamp) flush_others(*stamp);
-}
-
-void kmap_drop_block(Page* head, Order order) {
-  const Pfn first = page_to_pfn(head);
-  for (u32 i = 0; i < order.pages(); ++i) {
-    Forget result;
-    {
-      const SpinGuard<IrqSave> guard{lock};
-      result = pool.forget(first + PageCount{i});
-      if (result == Forget::Dropped) ++counters.dropped;
-    }
-    if (result == Forget::InUse) panic("free of frame {:#x}, which is mapped by kmap", first + PageCount{i});
-  }
-  head->note_unmapped();
-}
-
-KmapStatistics kmap_statistics() {
-  KmapStatistics s{};
-  const SpinGuard<IrqSave> guard{lock};
-  note_high_water();
-  s.slots = pool.slots();
-  s.parked = pool.parked();
-  for (u32 i = 0; i < s.slots; ++i) {
-    if (pool.slot(i).users() != 0) ++s.live;
-    if (pool.slot(i).is_cached()) ++s.cached;
-  }
-  s.high_water = counters.high_water;
-  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
-    s.hits += hits.on(cpu);
-    s.own_flushes += own_flushes.on(cpu);
-  }
-  s.misses = pool.taken();
-  s.flushes = counters.flushes;
-  s.ipis = counters.ipis;
-  s.wraps = s.slots == 0 ? 0 : pool.taken() / s.slots;
-  s.ipis_if_wrapped = s.wraps * (arch::online_cpus() - 1);
-  s.sleeps = counters.sleeps;
-  s.wakes = wakes.load();
-  s.dropped = counters.dropped;
-  return s;
-}
-
-VirtAddr kmap_slot_address(u32 slot) { return arch::kPkmapStart + slot * kPageSize; }
 
 }  // namespace paean

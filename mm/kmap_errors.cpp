@@ -6,14 +6,31 @@
 
 namespace paean {
 
-void unmap_error(const void* at, const char* what) {
-  const Symbol caller = find_symbol(VirtAddr{reinterpret_cast<u32>(__builtin_return_address(0))});
+namespace {
+
+[[noreturn]] void die(const void* at, const char* what, const void* from) {
+  const Symbol caller = find_symbol(VirtAddr{reinterpret_cast<u32>(from)});
   panic("kunmap of {:08x}: {} (called from {}+{:#x})", reinterpret_cast<u32>(at), what, caller.name, caller.offset);
 }
 
+}  // namespace
+
+void map_error(Page* page) {
+  const Page* head = block_head(page);
+  const bool parked = head != nullptr && head->type() == PageType::Parked;
+  panic("kmap of frame {:#x}, which is {} (page word {:08x})", page_to_pfn(page),
+        parked                           ? "freed and parked"
+        : page->type() == PageType::Hole ? "no memory"
+                                         : "free",
+        page->word());
+}
+
+void unmap_error(const void* at, const char* what) { die(at, what, __builtin_return_address(0)); }
+
 void unmap_direct(const void* at) {
-  const u32 offset = reinterpret_cast<u32>(at) - direct_map.page_offset.raw();
-  if (Pfn{offset >> kPageShift} >= direct_map.end) unmap_error(at, "not a mapped page");
+  if (!direct_map.shows_at(VirtAddr{reinterpret_cast<u32>(at)})) {
+    die(at, "not a mapped page", __builtin_return_address(0));
+  }
 }
 
 }  // namespace paean

@@ -1,7 +1,8 @@
-// Local maps of threads that are switched away.
+// Local maps of threads that are switched away, and the address space of the one that comes.
 #include "kernel/thread.hpp"
 #include "mm/highmem.hpp"
 #include "mm/kmap_debug.hpp"
+#include "mm/user_space.hpp"
 
 namespace paean {
 
@@ -15,6 +16,7 @@ void switch_maps(Thread* from, Thread* to) {
   if (arch::fix_depth() != 0) arch::fix_save(thread_map_words(from), off.token());
   u32* words = thread_map_words(to);
   if (words[0] != 0) arch::fix_restore(words, off.token());
+  switch_user_space(to, off.token());
 }
 
 }  // namespace

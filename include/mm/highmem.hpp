@@ -40,14 +40,19 @@ extern u32 direct_words;
   return reinterpret_cast<void*>(direct_map.page_offset.raw() + (word_distance(page) << (kPageShift - 2)));
 }
 
-[[gnu::always_inline]] inline void* kmap_local_page(const Page* page) {
-  if (has_address(page)) return direct_address(page);
-  const u32 distance = word_distance(page);  // times 1024 is the frame's address
+/// Of a page without an address, by its word_distance(), which times 1024 is the frame's address. Ends with
+/// fix_pop_newest() or unmap_local().
+[[gnu::always_inline]] inline void* push_local_map(u32 distance) {
   return arch::fix_push(distance << (kPageShift - 2), distance >> (32 - (kPageShift - 2)));
+}
+[[gnu::always_inline]] inline void* kmap_local_page(const Page* page) {
+  if (has_address(page)) [[unlikely]]  // highmem is what the maps are for
+    return direct_address(page);
+  return push_local_map(word_distance(page));
 }
 /// `at` is what kmap_local_page() gave.
 [[gnu::always_inline]] inline void unmap_local(const void* at) {
-  if (arch::fix_try_pop(at)) [[likely]]  // first, because highmem is what the maps are for
+  if (arch::fix_try_pop(at)) [[likely]]
     return;
   if (at >= reinterpret_cast<void*>(arch::kFixmapStart.raw())) arch::fix_pop_exactly(at);  // which panics
 }
@@ -100,6 +105,15 @@ void init_local_maps();
 /// Of a thread that does not run: it may continue only on its CPU.
 bool holds_local_maps(Thread* thread);
 
+/// As memcpy. In words, because what compilers put here for a length that they do not know goes byte by byte.
+[[gnu::always_inline]] inline void copy_bytes(void* to, const void* from, usize count) {
+  usize words = count / 4;
+  asm volatile("rep movsl\n movl %3, %%ecx\n rep movsb"
+               : "+D"(to), "+S"(from), "+c"(words)
+               : "r"(count % 4)
+               : "memory");
+}
+
 /// Fills a page with zeros.
 void clear_highpage(Page* page);
 void copy_highpage(Page* to, const Page* from);
@@ -108,8 +122,10 @@ void zero_user(Page* page, u32 offset, u32 length);
 void copy_to_page(Page* page, u32 offset, std::span<const u8> from);
 void copy_from_page(std::span<u8> to, const Page* page, u32 offset);
 
-/// The address of a page that has one for ever; nullopt for highmem.
+/// The address of a page that has one until it is freed: lowmem, and every page of a virtual block, which is where the
+/// block has it; nullopt for other highmem.
 inline std::optional<VirtAddr> page_address(const Page* page) {
+  if (const u32 word = page->word(); Page::type_in(word) == PageType::VCompound) return Page::address_in(word);
   const auto low = to_low(page_to_pfn(page));
   if (!low) return std::nullopt;
   return low->address();

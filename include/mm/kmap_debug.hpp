@@ -9,12 +9,15 @@
 #include "kernel/thread.hpp"
 #include "lib/assert.hpp"
 #include "lib/symbols.hpp"
+#include "mm/page.hpp"
 
 namespace paean {
 
 /// Place in thread_map_words(); the words before it hold saved local maps.
 inline constexpr u32 kMapWordsHeld = 36;
 
+/// For kmap: panics with what the page is, which nobody holds.
+void map_error(Page* page);
 /// For kunmap: panics with the caller's name.
 void unmap_error(const void* at, const char* what);
 /// The same unless `at` is a direct address, which needs no unmapping.

@@ -2,8 +2,12 @@
 //
 //   KmapPool<Machine> pool;  pool.init(1024);
 //   KmapPool<Machine>::Slot* slot = pool.get(pfn);      // no lock: the page is in the pool
-//   if (slot == nullptr) slot = pool.take(pfn);         // lock held: a clean slot, or nullptr
+//   if (slot == nullptr) slot = pool.take(pfn, share);  // lock held: a clean slot, or nullptr
 //   pool.put(slot);                                     // no lock; whoever waits for slots must be woken
+//
+// The slots are shared out: each CPU takes from a share of its own, consecutive addresses, so that what different CPUs
+// use lies in different lines of the cache and different entries of a TLB. A share is a preference and no property: who
+// finds his at its reserve takes from one that is hardly used, and only then recycles.
 //
 // See include/mm/kmap.hpp for a slot's life. Pure: page-table entries and generations are Machine's:
 //   struct Place; Place place(u32 number)   what a slot is on this machine
@@ -16,6 +20,7 @@
 #pragma once
 
 #include <atomic>
+#include <span>
 
 #include "lib/addr.hpp"
 #include "lib/assert.hpp"
@@ -43,6 +48,36 @@ class KmapPool {
     bool is_cached() const { return count.load(std::memory_order_relaxed) == kUnused; }
   };
 
+  static constexpr u32 kMaxBatches = 16;
+  /// Slots that were recycled together.
+  struct Batch {
+    u32 end;    // place in the ring behind the last of them
+    u32 stamp;  // generation after their entries were cleared
+  };
+
+  /// For callers a thing to point at, with nothing to look at inside.
+  /// Slots [begin, begin + count), and those of them in state 0 in the order in which they were recycled: [first,
+  /// safe_end) are clean, [safe_end, end) wait for the flushes of their batches. Places count on for ever, modulo the
+  /// ring's size.
+  struct Share {
+    u32 first, safe_end, end;
+    u32 refill_at;  // the place at which it is time to recycle
+    u32 stop_at;    // that, or safe_end if it comes before
+    u32 begin, count;
+    u32 hand;  // slot to look at next
+    u32 batches;
+    Batch batch[kMaxBatches];
+    Slot* ring[kMaxSlots];
+
+    u32 parked() const { return end - first; }
+    u32 clean() const { return safe_end - first; }
+    void set_stop() {
+      // Somebody else's reserve may be gone already: then its clean slots are taken one by one.
+      const u32 next = KmapPool::is_before(first, refill_at) ? refill_at : first + 1;
+      stop_at = clean() == 0 ? first : KmapPool::is_before(safe_end, next) ? safe_end : next;
+    }
+  };
+
   constexpr KmapPool() = default;
   KmapPool(const KmapPool&) = delete;
   KmapPool& operator=(const KmapPool&) = delete;
@@ -52,13 +87,19 @@ class KmapPool {
     ASSERT(slots_ == 0 && slots != 0 && slots <= kMaxSlots);
     slots_ = slots;
     for (auto& head : heads_) head.store(&end_of_chains_, std::memory_order_relaxed);
-    for (u32 i = 0; i < slots; ++i) {
-      all_[i].place = machine_.place(i);
-      push(&all_[i]);
-    }
-    safe_end_ = end_;
-    refill_at_ = end_ - slots / kReserve;
+    for (u32 i = 0; i < slots; ++i) all_[i].place = machine_.place(i);
+    fill_shares(1);
   }
+  /// For so many CPUs. False, and everything as before, if a slot is not clean.
+  bool share_out(u32 cpus) {
+    if (!has_clean(slots_)) return false;
+    u32 shares = 1;
+    while (2 * shares <= cpus && 2 * shares <= kMaxShares && slots_ / (2 * shares) >= kLeastShare) shares *= 2;
+    fill_shares(shares);
+    return true;
+  }
+  Share* share_of_cpu(u32 cpu) { return &shares_[cpu & (share_count_ - 1)]; }
+  constexpr Share* first_share() { return &shares_[0]; }
   u32 slots() const { return slots_; }
   Slot& slot(u32 number) { return all_[number]; }
   Machine& machine() { return machine_; }
@@ -89,16 +130,24 @@ class KmapPool {
   enum class Put : u8 { StillUsed, Unused, NotMapped };
   /// One user less. NotMapped, and nothing good: the slot had none.
   [[gnu::always_inline]] [[nodiscard]] static Put put(Slot* slot) {
-    if (slot->count.fetch_sub(1, std::memory_order_acq_rel) == kUnused + 1) [[likely]]
+    // One decrement tells all three cases apart. A second look at the count would not do: the slot may have been
+    // recycled by then.
+    bool unused, negative;
+    asm volatile("lock decl %0" : "+m"(slot->count), "=@ccz"(unused), "=@ccs"(negative) : : "memory");
+    if (unused) [[likely]]
       return Put::Unused;
-    return slot->count.load(std::memory_order_relaxed) < kUnused ? Put::NotMapped : Put::StillUsed;
+    return negative ? Put::NotMapped : Put::StillUsed;
   }
 
-  /// Gives the page, which has no slot, a clean one, with one user. nullptr if none is clean.
-  [[gnu::always_inline]] Slot* take(Pfn pfn) {
-    if (first_ == safe_end_ && !has_clean(1)) [[unlikely]]
-      return nullptr;
-    Slot* slot = ring_[first_++ % kMaxSlots];
+  /// Gives the page, which has no slot, a clean one, with one user. When the share needs slots, `other` is called and
+  /// answers with what refill() says; nullptr if that is none.
+  template <typename Other>
+  [[gnu::always_inline]] Slot* take(Pfn pfn, Share* share, Other other) {
+    if (share->first == share->stop_at) [[unlikely]] {
+      share = other();
+      if (share == nullptr) return nullptr;
+    }
+    Slot* slot = share->ring[share->first++ % kMaxSlots];
     machine_.map(slot->place, pfn);
     slot->pfn = pfn.raw();
     auto& head = heads_[hash(pfn)];
@@ -110,34 +159,49 @@ class KmapPool {
 
   /// Can so many slots be taken now?
   [[gnu::noinline]] bool has_clean(u32 count) {
-    if (safe_end_ - first_ >= count) return true;
-    while (batches_ != 0 && machine_.is_done(batch_[0].stamp)) {
-      safe_end_ = batch_[0].end;
-      --batches_;
-      for (u32 i = 0; i < batches_; ++i) batch_[i] = batch_[i + 1];
-    }
-    return safe_end_ - first_ >= count;
+    if (clean() >= count) return true;
+    settle_batches();
+    return clean() >= count;
   }
 
-  /// Looks at the next `looks` slots, oldest first, and parks those without a user. Returns how many.
+  /// May a CPU still reach one of these pages through a slot that was taken from it? To be asked after forget().
+  bool may_be_seen(Pfn first, u32 pages) {
+    settle_batches();
+    for (const Share& share : shares()) {
+      for (u32 at = share.safe_end; at != share.end; ++at) {
+        if (share.ring[at % kMaxSlots]->pfn - first.raw() < pages) return true;
+      }
+    }
+    return false;
+  }
+
+  /// Looks at the next slots of each share, at least `looks` in all, oldest first, and parks those without a user.
+  /// Returns how many.
   u32 recycle(u32 looks) {
-    const u32 start = end_;
-    Slot* hand = &all_[hand_];
-    const Slot* const last = &all_[slots_ - 1];
-    for (; looks != 0; --looks) {
-      if (hand->count.load(std::memory_order_relaxed) == kUnused && claim(hand)) park(hand);
-      hand = hand == last ? all_ : hand + 1;
-    }
-    hand_ = static_cast<u32>(hand - all_);
-    close_batch(start);
-    return end_ - start;
+    u32 found = 0;
+    for (Share& share : shares()) found += recycle_in(share, (looks + share_count_ - 1) / share_count_);
+    return found;
   }
 
-  /// To be called after a take: recycles some slots before the last clean one is gone, so that CPUs which pass by can
-  /// flush on their own account until those are needed.
-  [[gnu::always_inline]] void keep_reserve() {
-    if (!is_before(first_, refill_at_)) [[unlikely]]
-      refill();
+  /// For a take whose share is at its reserve, or has no clean slot left: recycles some before the last one is gone, so
+  /// that CPUs which pass by can flush on their own account until those are needed. Returns the share to take from from
+  /// now on: one that is more than half clean, or `home`, the CPU's own, or any that has a clean slot.
+  [[gnu::noinline]] Share* refill(Share* home) {
+    settle_batches();
+    for (Share& share : shares()) {
+      if (is_before(share.first, share.refill_at) && 2 * share.clean() > share.count) return share_with_clean(&share);
+    }
+    if (!is_before(home->first, home->refill_at)) recycle_some(*home);
+    return share_with_clean(home);
+  }
+  /// The same without recycling.
+  [[gnu::noinline]] Share* share_with_clean(Share* choice) {
+    settle_batches();
+    for (Share& share : shares()) {
+      share.set_stop();
+      if (choice->clean() == 0) choice = &share;
+    }
+    return choice->clean() == 0 ? nullptr : choice;
   }
 
   /// Ends the cached map of a page that is being freed.
@@ -148,33 +212,38 @@ class KmapPool {
       slot = slot->next.load(std::memory_order_relaxed);
     }
     if (!claim(slot)) return Forget::InUse;
-    const u32 start = end_;
-    park(slot);
-    close_batch(start);
+    Share& share = share_with(slot);
+    const u32 start = share.end;
+    park(share, slot);
+    close_batch(share, start);
     return Forget::Dropped;
   }
 
   /// The youngest stamp: a CPU that has flushed at or after it keeps no slot waiting.
   u32 newest() const { return newest_; }
   /// Slots in state 0, whether they wait for a flush or not.
-  u32 parked() const { return end_ - first_; }
+  u32 parked() const {
+    u32 sum = 0;
+    for (const Share& share : shares()) sum += share.parked();
+    return sum;
+  }
+  /// Of these, the ones that wait, as far as anybody has looked.
+  u32 waiting() const { return parked() - clean(); }
   /// Slots handed out since init.
-  u32 taken() const { return first_; }
+  u32 taken() const {
+    u32 sum = taken_before_;
+    for (const Share& share : shares()) sum += share.first;
+    return sum;
+  }
 
  private:
   // The count is the state of the figure less one, so that the processor's flags tell its three cases apart.
   static constexpr i32 kClean = -1, kUnused = 0;
   static constexpr u32 kNoPage = 0xffffffff;
-  static constexpr u32 kMaxBatches = 16;
   static constexpr u32 kHashBits = 11;  // twice as many chains as slots: half of them hold one page at most
   static constexpr u32 kReserve = 8;    // recycling starts when 1/8 is left: a CPU needs a miss or two of its own until
                                         // then to be seen as flushed
-
-  /// Slots that were recycled together.
-  struct Batch {
-    u32 end;    // place in the ring behind the last of them
-    u32 stamp;  // generation after their entries were cleared
-  };
+  static constexpr u32 kMaxShares = 4, kLeastShare = 128;
 
   /// So that the callers' tests are the ones in get() and take().
   [[gnu::always_inline]] static Slot* never_null(Slot* slot) {
@@ -184,7 +253,33 @@ class KmapPool {
   static constexpr u32 hash(Pfn pfn) { return (pfn.raw() * 0x9e3779b1u) >> (32 - kHashBits); }  // Knuth's 2^32 / phi
   static constexpr bool is_before(u32 a, u32 b) { return static_cast<i32>(a - b) < 0; }
 
-  void push(Slot* slot) { ring_[end_++ % kMaxSlots] = slot; }
+  std::span<Share> shares() { return {shares_, share_count_}; }
+  std::span<const Share> shares() const { return {shares_, share_count_}; }
+  Share& share_with(const Slot* slot) { return shares_[static_cast<u32>(slot - all_) / shares_[0].count]; }
+  u32 clean() const {
+    u32 sum = 0;
+    for (const Share& share : shares()) sum += share.clean();
+    return sum;
+  }
+
+  static void push(Share& share, Slot* slot) { share.ring[share.end++ % kMaxSlots] = slot; }
+
+  /// All slots are clean. The last share has what is left over.
+  void fill_shares(u32 shares) {
+    taken_before_ = taken();
+    share_count_ = shares;
+    const u32 each = slots_ / shares;
+    for (u32 i = 0; i < shares; ++i) {
+      Share& share = shares_[i];
+      share = Share{};
+      share.begin = share.hand = i * each;
+      share.count = i + 1 == shares ? slots_ - share.begin : each;
+      for (u32 slot = 0; slot < share.count; ++slot) push(share, &all_[share.begin + slot]);
+      share.safe_end = share.end;
+      share.refill_at = share.end - share.count / kReserve;
+      share.set_stop();
+    }
+  }
 
   [[gnu::always_inline]] static bool claim(Slot* slot) {
     i32 count = kUnused;
@@ -192,45 +287,65 @@ class KmapPool {
   }
 
   /// The slot keeps its own link, so that a reader that stands on it finds the rest of the chain.
-  [[gnu::always_inline]] void park(Slot* slot) {
+  [[gnu::always_inline]] void park(Share& share, Slot* slot) {
     std::atomic<Slot*>* link = &heads_[hash(Pfn{slot->pfn})];
     for (Slot* at = link->load(std::memory_order_relaxed); at != slot; at = link->load(std::memory_order_relaxed)) {
       link = &at->next;
     }
     link->store(slot->next.load(std::memory_order_relaxed), std::memory_order_release);
     machine_.unmap(slot->place);
-    push(slot);
+    push(share, slot);
   }
 
-  void close_batch(u32 start) {
-    if (start == end_) return;
-    refill_at_ = end_ - slots_ / kReserve;
+  u32 recycle_in(Share& share, u32 looks) {
+    const u32 start = share.end;
+    Slot* hand = &all_[share.hand];
+    Slot* const first = &all_[share.begin];
+    const Slot* const last = first + share.count - 1;
+    for (; looks != 0; --looks) {
+      if (hand->count.load(std::memory_order_relaxed) == kUnused && claim(hand)) park(share, hand);
+      hand = hand == last ? first : hand + 1;
+    }
+    share.hand = static_cast<u32>(hand - all_);
+    close_batch(share, start);
+    return share.end - start;
+  }
+
+  /// Lets go what every CPU has flushed for.
+  void settle_batches() {
+    for (Share& share : shares()) {
+      while (share.batches != 0 && machine_.is_done(share.batch[0].stamp)) {
+        share.safe_end = share.batch[0].end;
+        --share.batches;
+        for (u32 i = 0; i < share.batches; ++i) share.batch[i] = share.batch[i + 1];
+      }
+    }
+  }
+
+  void close_batch(Share& share, u32 start) {
+    if (start == share.end) return;
+    share.refill_at = share.end - share.count / kReserve;
     newest_ = machine_.new_generation();
-    if (batches_ == kMaxBatches) --batches_;  // the youngest wait a little longer than they need to
-    batch_[batches_++] = Batch{end_, newest_};
+    if (share.batches == kMaxBatches) --share.batches;  // the youngest wait a little longer than they need to
+    share.batch[share.batches++] = Batch{share.end, newest_};
   }
 
   /// Where it finds little, it looks again only much later.
-  [[gnu::noinline]] void refill() {
-    (void)recycle(slots_ / 4);
-    const u32 much = slots_ / kReserve;
-    refill_at_ = parked() > much ? end_ - much : first_ + (much + 1) / 2;
+  void recycle_some(Share& share) {
+    (void)recycle_in(share, share.count / 4);
+    const u32 much = share.count / kReserve;
+    share.refill_at = share.parked() > much ? share.end - much : share.first + (much + 1) / 2;
   }
 
   [[no_unique_address]] Machine machine_{};
   Slot all_[kMaxSlots]{};
   Slot end_of_chains_{};  // never gets a page
   std::atomic<Slot*> heads_[1u << kHashBits]{};
-  // Slots in state 0, in the order in which they were recycled: [first_, safe_end_) are clean, [safe_end_, end_) wait
-  // for the flushes of their batches. Places count on for ever, modulo the ring's size.
-  Slot* ring_[kMaxSlots]{};
-  u32 first_ = 0, safe_end_ = 0, end_ = 0;
-  Batch batch_[kMaxBatches]{};
-  u32 batches_ = 0;
-  u32 newest_ = 0;  // stamp of the youngest batch
+  Share shares_[kMaxShares]{};
+  u32 share_count_ = 0;   // a power of two
+  u32 taken_before_ = 0;  // before the slots were shared out
+  u32 newest_ = 0;        // stamp of the youngest batch
   u32 slots_ = 0;
-  u32 refill_at_ = 0;  // the place in the ring at which keep_reserve() recycles
-  u32 hand_ = 0;
   alignas(64) std::atomic<u32> lost_{0};
 };
 
