@@ -1,7 +1,9 @@
-// Step 3: lowmem at page_offset, and PTE pages for every window whose mappings come and go later.
+// Step 3: lowmem at page_offset, and PTE pages for every window whose mappings come and go later, the holes of lowmem
+// among them.
 #include "arch/address_space.hpp"
 #include "arch/cpu.hpp"
 #include "lib/log.hpp"
+#include "mm/address_regions.hpp"
 #include "mm/boot_memory.hpp"
 #include "mm/lowmem.hpp"
 
@@ -30,8 +32,17 @@ void map_ram(PhysRange ram, PhysRange read_only) {
   map_low(ram.intersect({read_only.end, kPhysTop}), arch::Protection::ReadWrite);
 }
 
-void print_region(const char* what, VirtAddr start, VirtAddr end) {
-  log_info("    {:<11}: {:#010x} - {:#010x}   ({:>4} MB)", what, start, end - 1, (end - start) / kMiB);
+void print_layout(const LayoutPlan& plan) {
+  log_info("virtual kernel memory layout:");
+  for_each_address_region(plan, [](const AddressRegion& region) {
+    if (region.kind == RegionKind::User || region.kind == RegionKind::Unused) return;
+    log_info("    {:<13}: {:#010x} - {:#010x}   ({:>4} MB)", region.name, region.first, region.last,
+             region.bytes() / kMiB);
+  });
+  if (plan.unused_hole_bytes != 0) {
+    log_info("{} MB of holes in lowmem stay unused: vmalloc takes the {} largest, and no more than it has tables for",
+             plan.unused_hole_bytes / kMiB, DirectMapHoles::kMost);
+  }
 }
 
 }  // namespace
@@ -44,18 +55,12 @@ void build_direct_map() {
   for (const auto& entry : memory_map().ranges()) {
     if (entry.tag == MemoryKind::Usable) map_ram(entry.range().intersect(lowmem), read_only);
   }
-  must(arch::populate_tables(plan.vmalloc_start, plan.vmalloc_end() - plan.vmalloc_start, allocate_boot_table));
+  for (const VaRange& range : plan.vmalloc_ranges()) {
+    must(arch::populate_tables(range.begin, range.bytes(), allocate_boot_table));
+  }
   must(arch::populate_tables(arch::kPkmapStart, arch::kPkmapSlots * kPageSize, allocate_boot_table));
   must(arch::unmap_range(VirtAddr{reinterpret_cast<u32>(__boot_stack_guard)}, kPageSize));
-
-  log_info("virtual kernel memory layout:");
-  print_region("fixmap", arch::kFixmapStart, arch::kFixmapEnd);
-  print_region("kernel", arch::kImageStart, arch::kImageStart + arch::kImageWindowSize);
-  print_region("pkmap", arch::kPkmapStart, arch::kImageStart);
-  print_region("ukva", arch::kUkvaOtherStart, arch::kBlockWindowStart);
-  print_region("frame words", plan.frame_window, plan.frame_window + plan.frame_window_bytes);
-  print_region("vmalloc", plan.vmalloc_start, plan.vmalloc_end());
-  print_region("lowmem", plan.page_offset, low_address(to_phys(plan.low_end)));
+  print_layout(plan);
 }
 
 }  // namespace paean
