@@ -1,9 +1,12 @@
 // Addresses: iomem, ptdump, vtop, ptov, showmappings, pageinfo.
 #include "arch/address_space.hpp"
 #include "kernel/console/command.hpp"
+#include "mm/address_regions.hpp"
 #include "mm/boot_memory.hpp"
 #include "mm/highmem.hpp"
 #include "mm/ledger.hpp"
+#include "mm/slab.hpp"
+#include "mm/vcompound.hpp"
 
 namespace paean {
 
@@ -16,18 +19,7 @@ CommandStatus show_iomem(Args& args, Sink& out) {
 }
 
 /// What the address map calls the region of an address.
-std::string_view region_of(VirtAddr va) {
-  const LayoutPlan& plan = layout();
-  if (va < plan.page_offset) return "user";
-  if (va < plan.vmalloc_start) return "lowmem";
-  if (va < plan.frame_window) return "vmalloc";
-  if (va < arch::kUkvaOtherStart) return "frame words";
-  if (va < arch::kBlockWindowStart) return "ukva";
-  if (va < arch::kPkmapStart) return "block windows";
-  if (va < arch::kImageStart) return "pkmap";
-  if (va < arch::kFixmapStart) return "kernel";
-  return va < arch::kFixmapEnd ? "fixmap" : "never mapped";
-}
+std::string_view region_of(VirtAddr va) { return address_region(layout(), va).name; }
 
 /// Where runs are printed, and how many there were.
 struct RunPrinter {
@@ -48,8 +40,12 @@ void print_run(const arch::MappingRun& run, void* context) {
 
 CommandStatus show_ptdump(Args& args, Sink& out) {
   if (!args.end()) return CommandStatus::Usage;
+  // Region by region: where lowmem and vmalloc alternate, the borders show although nothing is mapped there.
   RunPrinter printer{out};
-  arch::for_each_mapping(VirtAddr{0}, VirtAddr{0xffffffff}, print_run, &printer);
+  for_each_address_region(layout(), [&](const AddressRegion& region) {
+    format_to(out, "---[ {} {:08x}-{:08x} {}K ]---\n", region.name, region.first, region.last, region.bytes() / kKiB);
+    arch::for_each_mapping(region.first, region.last, print_run, &printer);
+  });
   return CommandStatus::Ok;
 }
 
@@ -110,16 +106,25 @@ void describe_frame(const Page* page, Sink& out) NO_THREAD_SAFETY_ANALYSIS {
     case PageType::Hole: return format_to(out, "no memory here\n");
     case PageType::Reserved:
       return format_to(out, "reserved at boot: {}\n", name(static_cast<BootReason>(page->detail())));
+    case PageType::Slab: return format_to(out, "allocated: slab, cache {}\n", cache_name_of(page));
     case PageType::Cached: return format_to(out, "free, in a CPU's stack\n");
     case PageType::Free:
       if (const u32 order = z.buddy.covering_order(z.index_of(pfn)); order != Buddy::kNone) {
         return format_to(out, "free, in a block of order {}\n", order);
       }
       break;
-    case PageType::Block: break;
+    case PageType::VCompound: {
+      const VCompoundInfo block = vcompound_info(page);
+      if (block.head == nullptr) return format_to(out, "freed, waits until every CPU has flushed its TLB\n");
+      return format_to(out, "allocated: {}, virtual block of order {}, page {} of it, {} references\n",
+                       name(page->owner()), block.order, block.index, block.references);
+    }
+    case PageType::Block:
+    case PageType::Parked: break;
   }
   const Page* head = block_head(const_cast<Page*>(page));
   if (head == nullptr) return format_to(out, "in no block\n");
+  if (head->type() == PageType::Parked) return format_to(out, "freed, waits until every CPU has flushed its TLB\n");
   format_to(out, "allocated: {}, order {}, page {} of the block, {} references\n", name(head->owner()), head->order(),
             static_cast<u32>(page - head), head->references());
 }
@@ -143,7 +148,7 @@ CommandStatus show_pageinfo(Args& args, Sink& out) {
 }  // namespace
 
 KCOMMAND(iomem, "", "physical address space and what boot took of it", show_iomem)
-KCOMMAND(ptdump, "", "all mappings, runs joined: range, size, physical, protection", show_ptdump)
+KCOMMAND(ptdump, "", "all mappings by region, runs joined: range, size, physical, protection", show_ptdump)
 KCOMMAND(showmappings, "VA [VA]", "the mappings of a range of addresses", show_mappings)
 KCOMMAND(vtop, "VA", "physical address and page walk of a virtual address", show_vtop)
 KCOMMAND(ptov, "PA", "virtual address of a physical one", show_ptov)

@@ -8,6 +8,7 @@
 #include "arch/tsc.hpp"
 #include "kernel/console/command.hpp"
 #include "kernel/console/interpreter.hpp"
+#include "kernel/fs/vfs.hpp"
 #include "lib/log.hpp"
 #include "mm/ledger.hpp"
 
@@ -66,11 +67,13 @@ CommandStatus do_panic(Args& args, Sink&) {
 
 CommandStatus do_reboot(Args& args, Sink&) {
   if (!args.end()) return CommandStatus::Usage;
+  leave_file_systems();
   arch::reboot();
 }
 
 CommandStatus do_poweroff(Args& args, Sink&) {
   if (!args.end()) return CommandStatus::Usage;
+  leave_file_systems();
   arch::power_off(arch::ExitCode::Pass);
 }
 
@@ -80,7 +83,7 @@ KCOMMAND(dmesg, "", "what the kernel has logged", show_dmesg)
 KCOMMAND(cpus, "", "processors, their features, clocks and interrupts", show_cpus)
 KCOMMAND(sysrq, "m|c|b|o", "m memory, c crash, b reboot, o power off", do_sysrq)
 KCOMMAND(panic, "[TEXT]", "stop the machine with a report", do_panic)
-KCOMMAND(reboot, "", "restart the machine", do_reboot)
-KCOMMAND(poweroff, "", "turn the machine off", do_poweroff)
+KCOMMAND(reboot, "", "unmount everything, restart the machine", do_reboot)
+KCOMMAND(poweroff, "", "unmount everything, turn the machine off", do_poweroff)
 
 }  // namespace paean

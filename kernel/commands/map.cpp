@@ -3,21 +3,23 @@
 #include "kernel/console/command.hpp"
 #include "mm/boot_memory.hpp"
 #include "mm/frame_walk.hpp"
+#include "mm/lowmem.hpp"
 
 namespace paean {
 
 namespace {
 
 constexpr u32 kColumns = 64;            // 64 cells and the margin fit 80 columns
-constexpr u32 kUses = 3 + kOwnerCount;  // free, hole, reserved, then owners
-constexpr u32 kFree = 0, kHole = 1, kReserved = 2, kFirstOwner = 3;
+constexpr u32 kUses = 4 + kOwnerCount;  // free, two kinds of holes, reserved, then owners
+constexpr u32 kFree = 0, kHole = 1, kVmallocHole = 2, kReserved = 3, kFirstOwner = 4;
 
-constexpr char kLetters[kUses] = {'.', ' ', 'R', 'K', 'U', 'T', 'C', 'S', 'V', 'N', 'B', 'A', 'X', 'P'};
+constexpr char kLetters[kUses] = {'.', ' ', '=', 'R', 'K', 'U', 'T', 'C', 'S', 'V', 'N', 'B', 'A', 'X', 'P', 'W'};
+static_assert(kLetters[kUses - 1] != 0, "an owner without a letter");
 
 u32 use_index(const FrameRun& run) {
   switch (run.use) {
     case FrameUse::Free: return kFree;
-    case FrameUse::Hole: return kHole;
+    case FrameUse::Hole: return run.first < direct_map.end && direct_map.in_hole(run.first) ? kVmallocHole : kHole;
     case FrameUse::Reserved: return kReserved;
     case FrameUse::Allocated: return kFirstOwner + std::to_underlying(run.owner);
   }
@@ -31,7 +33,7 @@ char cell_letter(const u32 (&pages)[kUses]) {
     used += pages[i];
     if (pages[i] > pages[largest]) largest = i;
   }
-  if (used == 0) return pages[kFree] != 0 ? kLetters[kFree] : kLetters[kHole];
+  if (used == 0) return kLetters[pages[kFree] != 0 ? kFree : pages[kVmallocHole] != 0 ? kVmallocHole : kHole];
   const char letter = kLetters[largest];
   return used >= pages[kFree] ? letter : static_cast<char>(letter - 'A' + 'a');
 }
@@ -83,10 +85,11 @@ CommandStatus show_map(Args& args, Sink& out) {
   for (const ZoneId id : kAllZones) {
     if (!zone(id).empty()) draw_zone(zone(id), out);
   }
-  format_to(out, ". free, blank none, R reserved");
+  format_to(out, ". free, blank no memory, = no memory and its addresses are vmalloc's, R reserved\n");
+  constexpr u32 kLine = 7;  // owners that fit a line
   for (u32 i = 0; i < kOwnerCount; ++i) {
-    if (i == 4) format_to(out, "\n");
-    format_to(out, "{}{} {}", i == 4 ? "" : ", ", kLetters[kFirstOwner + i], name(static_cast<Owner>(i)));
+    if (i == kLine) format_to(out, "\n");
+    format_to(out, "{}{} {}", i % kLine == 0 ? "" : ", ", kLetters[kFirstOwner + i], name(static_cast<Owner>(i)));
   }
   format_to(out, "\nsmall letters: less than half of the cell\n");
   return CommandStatus::Ok;

@@ -1,12 +1,23 @@
 // meminfo, zoneinfo, buddyinfo, pagetypeinfo, vmstat: the files of Linux's /proc, field for field, so that people and
 // scripts know them. What Paean has no such thing of is 0, which is true.
+#include <algorithm>
+
 #include "arch/address_space.hpp"
 #include "arch/percpu.hpp"
+#include "kernel/block/bounce.hpp"
 #include "kernel/console/command.hpp"
+#include "kernel/fs/folio_io.hpp"
+#include "mm/address_regions.hpp"
 #include "mm/boot_memory.hpp"
 #include "mm/ledger.hpp"
+#include "mm/lending.hpp"
+#include "mm/lowmem_warning.hpp"
 #include "mm/page_alloc.hpp"
 #include "mm/page_stacks.hpp"
+#include "mm/slab.hpp"
+#include "mm/swap.hpp"
+#include "mm/vm_events.hpp"
+#include "mm/vmalloc.hpp"
 
 namespace paean {
 
@@ -29,9 +40,10 @@ u64 owned_kib(Owner owner) {
   return pages.kib();
 }
 
-/// Free pages that a program could still get without going below the low watermarks.
+/// Pages that a program could still get without going below the low watermarks: free ones, and what eviction finds.
 u64 available_kib() {
-  u64 kib = 0;
+  const PageCacheTotals cache = page_cache_totals();
+  u64 kib = PageCount{cache.active + cache.inactive}.kib();
   for (const ZoneId id : kAllZones) {
     const PageCount free = free_pages_in(id), keep = zone(id).low;
     if (free > keep) kib += (free - keep).kib();
@@ -49,41 +61,14 @@ DirectMapSizes direct_map_sizes() {
     auto& sum = *static_cast<DirectMapSizes*>(context);
     (run.size == arch::PageSize::Large ? sum.large_kib : sum.small_kib) += (u64{run.last - run.start} + 1) / kKiB;
   };
-  arch::for_each_mapping(layout().page_offset, layout().vmalloc_start - 1, add, &sizes);
+  for_each_address_region(layout(), [&](const AddressRegion& region) {
+    if (region.kind == RegionKind::Lowmem) arch::for_each_mapping(region.first, region.last, add, &sizes);
+  });
   return sizes;
 }
 
-CommandStatus show_meminfo(Args& args, Sink& out) {
-  if (!args.end()) return CommandStatus::Usage;
-  const MemoryTotals low = low_totals(), high = high_totals();
-  field(out, "MemTotal", (low.total + high.total).kib());
-  field(out, "MemFree", (low.free + high.free).kib());
-  field(out, "MemAvailable", available_kib());
-  field(out, "Buffers", 0);
-  field(out, "Cached", owned_kib(Owner::PageCache));
-  zero_fields(out, {"SwapCached", "Active", "Inactive", "Active(anon)", "Inactive(anon)", "Active(file)",
-                    "Inactive(file)", "Unevictable", "Mlocked"});
-  field(out, "HighTotal", high.total.kib());
-  field(out, "HighFree", high.free.kib());
-  field(out, "LowTotal", low.total.kib());
-  field(out, "LowFree", low.free.kib());
-  zero_fields(out, {"SwapTotal", "SwapFree", "Zswap", "Zswapped", "Dirty", "Writeback"});
-  field(out, "AnonPages", owned_kib(Owner::User));
-  zero_fields(out, {"Mapped", "Shmem", "KReclaimable"});
-  field(out, "Slab", owned_kib(Owner::Slab));
-  field(out, "SReclaimable", 0);
-  field(out, "SUnreclaim", owned_kib(Owner::Slab));
-  format_to(out, "KernelStack:    {:>8} kB\n", owned_kib(Owner::Stack));
-  field(out, "PageTables", owned_kib(Owner::PageTables));
-  zero_fields(out, {"SecPageTables", "NFS_Unstable"});
-  field(out, "Bounce", owned_kib(Owner::Bounce));
-  zero_fields(out, {"WritebackTmp"});
-  field(out, "CommitLimit", (low.total + high.total).kib() / 2);
-  field(out, "Committed_AS", owned_kib(Owner::User));
-  field(out, "VmallocTotal", (layout().vmalloc_end() - layout().vmalloc_start) / kKiB);
-  field(out, "VmallocUsed", owned_kib(Owner::Vmalloc));
-  field(out, "VmallocChunk", 0);
-  field(out, "Percpu", reserved_bytes(BootReason::PerCpu) / kKiB);
+/// Large pages: nobody has any but the direct map.
+void show_page_sizes(Sink& out) {
   zero_fields(out, {"HardwareCorrupted", "AnonHugePages", "ShmemHugePages", "ShmemPmdMapped", "FileHugePages",
                     "FilePmdMapped"});
   for (const std::string_view name : {"HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp"}) {
@@ -97,6 +82,58 @@ CommandStatus show_meminfo(Args& args, Sink& out) {
   const DirectMapSizes direct = direct_map_sizes();
   field(out, "DirectMap4k", direct.small_kib);
   field(out, "DirectMap2M", direct.large_kib);
+}
+
+CommandStatus show_meminfo(Args& args, Sink& out) {
+  if (!args.end()) return CommandStatus::Usage;
+  const MemoryTotals low = low_totals(), high = high_totals();
+  field(out, "MemTotal", (low.total + high.total).kib());
+  field(out, "MemFree", (low.free + high.free).kib());
+  field(out, "MemAvailable", available_kib());
+  const PageCacheTotals cache = page_cache_totals();
+  const u64 buffers = PageCount{device_contents_pages()}.kib(), cached = PageCount{cache.pages}.kib();
+  field(out, "Buffers", buffers);
+  field(out, "Cached", cached > buffers ? cached - buffers : 0);
+  field(out, "SwapCached", 0);  // a page is in memory or in the swap, never in both
+  field(out, "Active", PageCount{cache.active}.kib());
+  field(out, "Inactive", PageCount{cache.inactive}.kib());
+  zero_fields(out, {"Active(anon)", "Inactive(anon)"});
+  field(out, "Active(file)", PageCount{cache.active}.kib());
+  field(out, "Inactive(file)", PageCount{cache.inactive}.kib());
+  // What has no home but memory: files of tmpfs, and memory that programs share.
+  const u64 shared = PageCount{cache.pages - std::min(cache.pages, cache.active + cache.inactive)}.kib();
+  field(out, "Unevictable", shared);
+  field(out, "Mlocked", 0);
+  field(out, "HighTotal", high.total.kib());
+  field(out, "HighFree", high.free.kib());
+  field(out, "LowTotal", low.total.kib());
+  field(out, "LowFree", low.free.kib());
+  const SwapTotals swap = swap_totals();
+  field(out, "SwapTotal", PageCount{swap.total}.kib());
+  field(out, "SwapFree", PageCount{swap.free}.kib());
+  zero_fields(out, {"Zswap", "Zswapped"});
+  field(out, "Dirty", PageCount{cache.dirty}.kib());
+  field(out, "Writeback", PageCount{cache.write_back}.kib());
+  field(out, "AnonPages", owned_kib(Owner::User));
+  field(out, "Mapped", 0);
+  field(out, "Shmem", shared);
+  const u64 slab = owned_kib(Owner::Slab), reclaimable = std::min(slab, reclaimable_slab_pages().kib());
+  field(out, "KReclaimable", reclaimable);
+  field(out, "Slab", slab);
+  field(out, "SReclaimable", reclaimable);
+  field(out, "SUnreclaim", slab - reclaimable);
+  format_to(out, "KernelStack:    {:>8} kB\n", owned_kib(Owner::Stack));
+  field(out, "PageTables", owned_kib(Owner::PageTables));
+  zero_fields(out, {"SecPageTables", "NFS_Unstable"});
+  field(out, "Bounce", (bounced_bytes_now() + kKiB - 1) / kKiB);
+  zero_fields(out, {"WritebackTmp"});
+  field(out, "CommitLimit", (low.total + high.total).kib() / 2);
+  field(out, "Committed_AS", owned_kib(Owner::User));
+  field(out, "VmallocTotal", layout().vmalloc_bytes() / kKiB);
+  field(out, "VmallocUsed", owned_kib(Owner::Vmalloc));
+  field(out, "VmallocChunk", PageCount{vmalloc_statistics().largest_free_pages}.kib());
+  field(out, "Percpu", reserved_bytes(BootReason::PerCpu) / kKiB);
+  show_page_sizes(out);
   return CommandStatus::Ok;
 }
 
@@ -109,6 +146,8 @@ void print_zone(const Zone& z, Sink& out) {
             z.managed);
   for (u32 i = 0; i < kZoneCount; ++i) format_to(out, "{}{}", i == 0 ? "" : ", ", z.reserve[i]);
   format_to(out, ")\n      nr_free_pages {}\n", free);
+  const CachedPages cached = cached_pages_in(z.id);
+  format_to(out, "      nr_zone_inactive_file {}\n      nr_zone_active_file {}\n", cached.inactive, cached.active);
   format_to(out, "  pagesets\n");
   for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
     format_to(out, "    cpu: {}\n              count: {}\n              high:  {}\n              batch: {}\n", cpu,
@@ -169,14 +208,38 @@ CommandStatus show_pagetypeinfo(Args& args, Sink& out) {
 CommandStatus show_vmstat(Args& args, Sink& out) {
   if (!args.end()) return CommandStatus::Usage;
   const StackEvents events = stack_events();
+  const PageCacheTotals cache = page_cache_totals();
   format_to(out, "nr_free_pages {}\n", low_totals().free + high_totals().free);
+  format_to(out, "nr_inactive_file {}\nnr_active_file {}\n", cache.inactive, cache.active);
+  format_to(out, "nr_file_pages {}\nnr_dirty {}\nnr_writeback {}\n", cache.pages, cache.dirty, cache.write_back);
+  format_to(out, "nr_dirty_threshold {}\nnr_dirty_background_threshold {}\n", cache.dirty_limit,
+            cache.background_limit);
+  format_to(out, "cache_folios {}\ncache_nodes {}\n", cache.folios, cache.nodes);
+  format_to(out, "cache_hits {}\ncache_misses {}\ncache_read_ahead {}\n", cache.hits, cache.misses,
+            cache.read_ahead_pages);
+  format_to(out, "cache_evicted {}\ncache_throttled {}\n", cache.evicted, cache.throttled);
+  for (u32 i = 0; i < kVmEvents; ++i) {
+    const auto event = static_cast<VmEvent>(i);
+    format_to(out, "{} {}\n", name(event), vm_events(event));
+  }
   format_to(out, "pcp_refill {}\npcp_drain {}\npgalloc_failed {}\n", events.fills, events.drains,
             allocation_failures());
+  print_lending(out);
   return CommandStatus::Ok;
 }
 
 CommandStatus show_lowmem(Args& args, Sink& out) {
-  if (!args.end()) return CommandStatus::Usage;
+  if (!args.end()) {
+    const auto count = args.number("N", kOwnerCount + kMaxCaches);
+    if (!count || !args.end()) return CommandStatus::Usage;
+    print_lowmem_holders(out, static_cast<u32>(*count));
+    return CommandStatus::Ok;
+  }
+  format_to(out, "Addresses:\n");
+  for_each_address_region(layout(), [&](const AddressRegion& region) {
+    if (region.kind != RegionKind::Lowmem && region.kind != RegionKind::Vmalloc) return;
+    format_to(out, "  {:08x}-{:08x} {:<14} {:>11} kB\n", region.first, region.last, region.name, region.bytes() / kKiB);
+  });
   print_ledger(out);
   return CommandStatus::Ok;
 }
@@ -188,6 +251,6 @@ KCOMMAND(zoneinfo, "", "zones: free pages, watermarks, reserves, CPU stacks", sh
 KCOMMAND(buddyinfo, "", "free blocks of each order in each zone", show_buddyinfo)
 KCOMMAND(pagetypeinfo, "", "free blocks by mobility, which follows the zone", show_pagetypeinfo)
 KCOMMAND(vmstat, "", "allocator events since boot", show_vmstat)
-KCOMMAND(lowmem, "", "the ledger: who holds lowmem, to the page", show_lowmem)
+KCOMMAND(lowmem, "[N]", "lowmem's addresses, and the ledger: who holds it, to the page; or the N largest", show_lowmem)
 
 }  // namespace paean

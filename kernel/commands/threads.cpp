@@ -12,8 +12,9 @@ CommandStatus show_threads(Args& args, Sink& out) {
   if (!args.end()) return CommandStatus::Usage;
   print_threads(out);
   const StackPoolCounts stacks = stack_pool_counts();
-  format_to(out, "{} threads; stacks: {} in use, {} kept for the next, {} possible\n", thread_count(), stacks.used,
+  format_to(out, "{} threads; stacks: {} in use, {} kept for the next, {} possible", thread_count(), stacks.used,
             stacks.cached, stacks.slots);
+  format_to(out, "; in lowmem: {} in use, {} possible\n", stacks.direct_used, stacks.direct_most);
   return CommandStatus::Ok;
 }
 
