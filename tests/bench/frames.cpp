@@ -19,12 +19,12 @@ bool needs_highmem(BenchContext& bench) {
 }
 
 /// Flags and order are template arguments, as they are constants wherever pages are allocated.
-template <typename Flags>
-void pair(BenchContext& bench, Flags flags, Order order) {
+template <u32 kOrder, typename Flags>
+void pair(BenchContext& bench, Flags flags) {
   bench.run([=] {
-    const Result<Page*> page = alloc_pages(flags(), order, Owner::Test);
+    const Result<Page*> page = alloc_pages(flags(), Order{kOrder}, Owner::Test);
     keep(*page);
-    free_pages(*page, order);
+    free_pages(*page, Order{kOrder});
   });
 }
 
@@ -46,9 +46,9 @@ KBENCH(alloc_free_high, "one high page, allocate and free") {
   if (needs_highmem(bench)) single(bench, kHigh);
 }
 KBENCH(alloc_free_low, "one low page, allocate and free") { single(bench, kLow); }
-KBENCH(alloc_free_order3, "8 low pages, allocate and free") { pair(bench, kLow, Order{3}); }
+KBENCH(alloc_free_order3, "8 low pages, allocate and free") { pair<3>(bench, kLow); }
 KBENCH(alloc_free_order9, "2 MiB of high pages, allocate and free") {
-  if (needs_highmem(bench)) pair(bench, kHigh, Order{9});
+  if (needs_highmem(bench)) pair<9>(bench, kHigh);
 }
 
 KBENCH(alloc_batch_2048, "2048 high pages one by one, then free them all", .iterations = 20) {

@@ -8,6 +8,9 @@
 #include "arch/traps.hpp"
 #include "mm/boot_memory.hpp"
 #include "mm/stack_pool.hpp"
+#include "mm/vmalloc.hpp"
+#include "private_slot.hpp"
+#include "threads.hpp"
 
 namespace paean {
 
@@ -51,8 +54,9 @@ KTEST(address_space, image_is_where_the_map_says) {
 KTEST(address_space, direct_map_shows_each_frame_at_its_place) {
   const VirtAddr start = direct_map.page_offset;
   for (u32 frame = 0; frame < number(direct_map.end); frame += frame < 1024 ? 1 : 251) {
+    if (direct_map.in_hole(Pfn{frame})) continue;  // vmalloc may have put anything there
     const arch::Walk walk = arch::walk_current(start + (frame << kPageShift));
-    if (!walk.mapped) continue;  // a hole; below
+    if (!walk.mapped) continue;  // a gap too small for a hole; below
     EXPECT_EQ(number(walk.address), u64{frame} * kPageSize);
   }
   const u32 last = number(direct_map.end) - 1;
@@ -158,9 +162,13 @@ KTEST(address_space, tables_of_dynamic_windows_exist) {
     const arch::Walk walk = arch::walk_current(va);
     return walk.pde.present() && !walk.large && number(walk.pt_page) != 0;
   };
-  for (VirtAddr va = layout().vmalloc_start; va < layout().vmalloc_end(); va += kLargePageSize) {
-    EXPECT(has_table(va));
-    EXPECT(!arch::walk_current(va).mapped);
+  for (const VaRange& range : vmalloc_ranges()) {
+    for (VirtAddr va = range.begin; va < range.end; va += kLargePageSize) {
+      EXPECT(has_table(va));
+      const std::optional<VmAreaInfo> area = vmalloc_area_from(va);
+      const bool is_used = area && area->start <= va && area->state == VmState::Live;
+      EXPECT(is_used || !arch::walk_current(va).mapped);
+    }
   }
   for (VirtAddr va = arch::kPkmapStart; va < arch::kImageStart; va += kLargePageSize) EXPECT(has_table(va));
   for (u32 i = 0; i < arch::kFixmapPages; i += arch::kEntriesPerTable) EXPECT(has_table(arch::fixmap_address(i)));
@@ -200,25 +208,23 @@ KTEST(address_space, no_entry_uses_nx_without_the_cpu) {
 
 KTEST(address_space, global_translations_can_be_flushed) {
   // A global page's entry is changed under the CPU's nose; flush_tlb_all() must make it see the change.
-  const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
-  REQUIRE(page);
-  const VirtAddr va = stack_window_end();
-  const arch::PteValue value = arch::make_leaf(to_phys(page_to_pfn(*page)), arch::Protection::ReadWrite);
-  REQUIRE(arch::with_pte(va, [](arch::Pte& pte, u64 raw) { pte.set(arch::PteValue{raw}); }, bits(value)));
-  EXPECT(arch::probe_write(va, 42));
-  EXPECT_EQ(arch::probe_read(va).value_or(0), 42);
-  REQUIRE(arch::with_pte(va, [](arch::Pte& pte, u64) { pte.clear(); }, 0));
+  const PrivateSlot slot;
+  REQUIRE(slot.valid());
+  const arch::IrqsOffGuard off;
+  slot.show(0, slot.leaf());
+  EXPECT(arch::probe_write(PrivateSlot::at(0), 42));
+  EXPECT_EQ(arch::probe_read(PrivateSlot::at(0)).value_or(0), 42);
+  slot.show(0, arch::PteValue{});
   arch::flush_tlb_all();
-  EXPECT(!arch::probe_read(va));
+  EXPECT(!arch::probe_read(PrivateSlot::at(0)));
   EXPECT_EQ((arch::read_cr4() & arch::kCr4Pge) != 0, arch::cpu_features().pge);
-  free_page(*page);
 }
 
 KTEST(address_space, protect_and_unmap_take_effect_at_once) {
-  const Result<Page*> page = alloc_page(AllocFlags::HighUser, Owner::Test);
-  REQUIRE(page);
-  const VirtAddr va = stack_window_end() + kPageSize;
-  const PhysAddr frame = to_phys(page_to_pfn(*page));
+  const PrivateSlot slot;
+  REQUIRE(slot.valid());
+  const VirtAddr va = PrivateSlot::at(1);
+  const PhysAddr frame = to_phys(page_to_pfn(slot.page()));
   REQUIRE(arch::map_range(va, frame, kPageSize, arch::Protection::ReadWrite, nullptr));
   EXPECT(arch::probe_write(va, 7));
   EXPECT(arch::protect_range(va, kPageSize, arch::Protection::ReadOnly));
@@ -229,7 +235,24 @@ KTEST(address_space, protect_and_unmap_take_effect_at_once) {
   EXPECT(arch::probe_write(va, 9));
   EXPECT(arch::unmap_range(va, kPageSize));
   EXPECT(!arch::probe_read(va));
-  free_page(*page);
+  arch::tlb_shootdown(va, 1);
+  REQUIRE(arch::map_range(va, frame, kPageSize, arch::Protection::ReadWrite, nullptr));  // after that, again
+  EXPECT_EQ(arch::probe_read(va).value_or(0), 9);
+}
+
+KTEST(address_space, kernel_directories_never_change) {
+  EXPECT(arch::kernel_directories_are_as_sealed());
+  Crew<4> crew;
+  for (u32 i = 0; i < 4; ++i) REQUIRE(crew.add("mapped", [](void*) {}, nullptr));
+  crew.join();
+  trim_stack_pool();  // stacks come and go: their tables stay
+  EXPECT(arch::kernel_directories_are_as_sealed());
+}
+
+KTEST(death, kernel_directory_changed_after_boot, .flags = TestFlag::Death) {
+  // The windows on page tables have no tables of their own.
+  KTEST_EXPECT_PANIC("assertion failed: !is_sealed(va)");
+  (void)arch::populate_tables(arch::kUkvaStart, kPageSize, [] { return Result<PhysAddr>{PhysAddr{0}}; });
 }
 
 }  // namespace paean

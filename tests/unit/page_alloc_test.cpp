@@ -2,6 +2,7 @@
 #include "mm/page_alloc.hpp"
 
 #include "access.hpp"
+#include "mm/free_batch.hpp"
 #include "mm/ledger.hpp"
 
 namespace paean {
@@ -55,6 +56,26 @@ KTEST(page_alloc, flags_name_the_highest_zone) {
   EXPECT(!(AllocFlags::Kernel | AllocFlags::NoIo).has(AllocFlags::Zero));
   EXPECT(!AllocFlags::Kernel.has(AllocFlags::Atomic));
   EXPECT((AllocFlags::Atomic | AllocFlags::NoWarn).has(AllocFlags::Atomic));
+}
+
+KTEST(page_alloc, many_references_are_dropped_at_once) {
+  constexpr u32 kPages = 400, kHeld = 37;  // more than a stack holds; each one that another holder has
+  static Page* pages[kPages];
+  const auto flags_of = [](u32 i) { return i % 5 == 0 ? AllocFlags::Kernel : AllocFlags::HighUser; };
+  const auto is_block = [](u32 i) { return i % 11 == 3; };
+  for (u32 i = 0; i < kPages; ++i) {
+    pages[i] = *alloc_pages(flags_of(i), Order{is_block(i) ? 3u : 0u}, Owner::Test);
+    if (i % kHeld == 0) pages[i]->get();
+  }
+  put_pages(pages);
+  for (u32 i = 0; i < kPages; ++i) {
+    if (i % kHeld != 0) continue;
+    EXPECT_EQ(pages[i]->references(), 1u);
+    EXPECT(pages[i]->is_block_of(Owner::Test));
+    put_page(pages[i]);
+  }
+  for (const ZoneId id : kAllZones) EXPECT_EQ(ledger_pages(id, Owner::Test).count(), 0u);
+  put_pages({});
 }
 
 KTEST(page_alloc, every_order_from_every_flag) {

@@ -3,7 +3,9 @@
 
 #include "access.hpp"
 #include "arch/percpu.hpp"
+#include "arch/tsc.hpp"
 #include "kernel/thread.hpp"
+#include "kernel/wait.hpp"
 
 namespace paean {
 
@@ -55,6 +57,37 @@ bool within_ms(u32 milliseconds, Condition condition) {
     thread_yield();
   }
   return true;
+}
+
+/// Does `wait`, which should take so many milliseconds, never take less, and in one of ten tries at most 30 ms more? A
+/// busy host holds this CPU up in some of the tries, and hastens none.
+template <typename Wait>
+bool takes_ms(u32 milliseconds, Wait wait) {
+  const u64 least = u64{milliseconds} * 990;  // the tick's clock and the counter differ a little
+  for (u32 tries = 0; tries < 10; ++tries) {
+    const u64 start = arch::microseconds_since_entry();
+    wait();
+    const u64 waited = arch::microseconds_since_entry() - start;
+    if (waited < least) return false;
+    if (waited <= (u64{milliseconds} + 30) * 1000) return true;
+  }
+  return false;
+}
+
+/// Waits for the test to let it go.
+struct Gate {
+  WaitQueue queue;
+  u32 open = 0;
+  u32 inside = 0;
+  void release() {
+    store(open, 1);
+    (void)queue.wake_all();
+  }
+};
+inline void wait_at_gate(void* argument) {
+  auto& gate = *static_cast<Gate*>(argument);
+  (void)add(gate.inside, 1);
+  gate.queue.wait([&] { return load(gate.open) != 0; });
 }
 
 }  // namespace paean
