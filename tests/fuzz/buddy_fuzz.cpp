@@ -6,23 +6,13 @@
 #include <memory>
 #include <vector>
 
-#include "input.hpp"
+#include "../unit/take_pages.hpp"
+#include "entry.hpp"
 #include "mm/buddy.hpp"
 
 namespace paean::fuzz {
 
 namespace {
-
-/// Single pages, run by run, until enough or nothing is left.
-u32 take_pages(Buddy& buddy, u32 want, u32* out) {
-  u32 got = 0;
-  while (got < want) {
-    const Buddy::Run run = buddy.allocate_run(want - got);
-    if (run.count == 0) break;
-    for (u32 i = 0; i < run.count; ++i) out[got++] = run.first + i;
-  }
-  return got;
-}
 
 constexpr u32 kMaxPages = 2600;
 constexpr u32 kWorld = 3072;  // whole largest blocks
@@ -156,12 +146,7 @@ class Run {
 
 }  // namespace
 
-}  // namespace paean::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace paean;
-  using namespace paean::fuzz;
-  Input input{data, size};
+void fuzz_one(Input& input) {
   const u32 pages = 1 + input.below(input.below(4) == 0 ? kMaxPages : 250);
   const auto run = std::make_unique<Run>(pages);
   // Usable ranges with holes between them, as a memory map gives.
@@ -184,5 +169,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   while (run->holds_any()) run->free(0);
   run->check();
   run->check_inside();
-  return 0;
 }
+
+}  // namespace paean::fuzz

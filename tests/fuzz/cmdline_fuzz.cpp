@@ -2,6 +2,7 @@
 //
 // Bytes from 0x80 up stand for pieces of command lines, so that random inputs are full of options; the others are
 // themselves, and 0x7f followed by any byte is that byte.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -9,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "input.hpp"
+#include "entry.hpp"
 #include "kernel/cmdline.hpp"
 #include "mm/memory_map.hpp"
 
@@ -93,7 +94,10 @@ std::vector<Word> split(const std::string& line) {
     if (equals != std::string::npos) word.value = without_quotes(word.text.substr(equals + 1));
     words.push_back(word);
   }
-  if (!words.empty() && words[0].key.find_first_of("./") != std::string::npos && words[0].key != "selftest.seed") {
+  const auto known = [](const std::string& key) {
+    return std::ranges::any_of(kOptions, [&](const Option& option) { return option.name == key; });
+  };
+  if (!words.empty() && words[0].key.find_first_of("./") != std::string::npos && !known(words[0].key)) {
     words.erase(words.begin());
   }
   return words;
@@ -187,12 +191,7 @@ void check_unknown(const CommandLine& line, const std::vector<Word>& words) {
 
 }  // namespace
 
-}  // namespace paean::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace paean;
-  using namespace paean::fuzz;
-  Input input{data, size};
+void fuzz_one(Input& input) {
   const std::string text = make_text(input);
   const std::vector<Word> words = split(text);
   const CommandLine line{text};
@@ -214,5 +213,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     last = range.end;
   }
   CHECK(map->kind_at(PhysAddr{0}) != MemoryKind::Usable);
-  return 0;
 }
+
+}  // namespace paean::fuzz

@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "input.hpp"
+#include "entry.hpp"
 #include "mm/memory_map.hpp"
 
 namespace paean::fuzz {
@@ -208,12 +208,7 @@ void edit(Input& input, MemoryMap& map, Model& model) {
 
 }  // namespace
 
-}  // namespace paean::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace paean;
-  using namespace paean::fuzz;
-  Input input{data, size};
+void fuzz_one(Input& input) {
   const auto map = std::make_unique<MemoryMap>();
   Model model;
   const u32 entries = input.below(8) == 0 ? 260 : input.below(24);
@@ -233,5 +228,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     edit(input, *map, model);
     compare(*map, model);
   }
-  return 0;
 }
+
+}  // namespace paean::fuzz

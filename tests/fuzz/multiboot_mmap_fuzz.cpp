@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "input.hpp"
+#include "entry.hpp"
 #include "mm/multiboot_mmap.hpp"
 
 namespace paean::fuzz {
@@ -39,12 +39,7 @@ T load(const std::vector<std::byte>& blob, usize at) {
 
 }  // namespace
 
-}  // namespace paean::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace paean;
-  using namespace paean::fuzz;
-  Input input{data, size};
+void fuzz_one(Input& input) {
   std::vector<std::byte> blob = make_blob(input);
   blob.shrink_to_fit();
 
@@ -76,5 +71,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   CHECK(walk.end == end);
   map->seal();
   CHECK(map->ignored_entries() == 0);
-  return 0;
 }
+
+}  // namespace paean::fuzz

@@ -3,7 +3,7 @@
 #include <array>
 #include <optional>
 
-#include "input.hpp"
+#include "entry.hpp"
 #include "mm/range_table.hpp"
 
 namespace paean::fuzz {
@@ -42,12 +42,7 @@ void compare(const Table& table, const Model& model) {
 
 }  // namespace
 
-}  // namespace paean::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace paean;
-  using namespace paean::fuzz;
-  Input input{data, size};
+void fuzz_one(Input& input) {
   Table table;
   Model model{};
   while (!input.empty()) {
@@ -84,5 +79,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     compare(table, model);
   }
-  return 0;
 }
+
+}  // namespace paean::fuzz

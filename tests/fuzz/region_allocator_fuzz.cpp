@@ -3,7 +3,7 @@
 #include <memory>
 #include <optional>
 
-#include "input.hpp"
+#include "entry.hpp"
 #include "mm/region_allocator.hpp"
 
 namespace paean::fuzz {
@@ -111,12 +111,7 @@ void allocate(Input& input, RegionAllocator& allocator, Model& model) {
 
 }  // namespace
 
-}  // namespace paean::fuzz
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace paean;
-  using namespace paean::fuzz;
-  Input input{data, size};
+void fuzz_one(Input& input) {
   Model model{};
   const auto map = std::make_unique<MemoryMap>();
   const u32 entries = 1 + input.below(6);
@@ -136,5 +131,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       allocate(input, *allocator, model);
     compare(*allocator, *map, model);
   }
-  return 0;
 }
+
+}  // namespace paean::fuzz

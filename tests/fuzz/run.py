@@ -17,6 +17,9 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../scripts/lib"))
+import i386
+
 MAX_INPUT = 1200  # bytes; some hundred operations
 FIRST_INPUTS = 60  # random ones to begin with: grown from nothing, inputs stay too short for the first seconds
 
@@ -38,7 +41,8 @@ def run(fuzzer, options):
     kept = os.path.join(HERE, "corpus", name)
     if os.path.isdir(kept):
         corpora.append(kept)
-    command = [fuzzer, f"-seed={options.seed}", f"-max_total_time={options.seconds}", f"-max_len={MAX_INPUT}",
+    command = [*i386.words_before(fuzzer), fuzzer,
+               f"-seed={options.seed}", f"-max_total_time={options.seconds}", f"-max_len={MAX_INPUT}",
                "-len_control=0", "-timeout=20", "-print_final_stats=1", "-verbosity=1",
                f"-artifact_prefix={fuzzer}.", *corpora]
     symbolizer = shutil.which("llvm-symbolizer-19") or shutil.which("llvm-symbolizer")

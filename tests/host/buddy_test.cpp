@@ -4,22 +4,12 @@
 #include <memory>
 #include <vector>
 
+#include "../unit/take_pages.hpp"
 #include "support.hpp"
 
 namespace paean::host {
 
 namespace {
-
-/// Single pages, run by run, until enough or nothing is left.
-u32 take_pages(Buddy& buddy, u32 want, u32* out) {
-  u32 got = 0;
-  while (got < want) {
-    const Buddy::Run run = buddy.allocate_run(want - got);
-    if (run.count == 0) break;
-    for (u32 i = 0; i < run.count; ++i) out[got++] = run.first + i;
-  }
-  return got;
-}
 
 /// A buddy allocator with its memory; nothing is free at first.
 class Fixture {

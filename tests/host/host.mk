@@ -2,14 +2,21 @@
 # sanitizers. Included by the Makefile, which sets BUILD. Targets: host-test, fuzz-run.
 
 HOST_BUILD := $(BUILD)/host
-HOST_CXX ?= g++
+HOST_CXX ?= clang++-19
 FUZZ_CXX ?= clang++-19
 FUZZ_SECONDS ?= 8
 FUZZ_SEED ?= 1
 
 # Sources without hardware. A file may stand here if it includes only pure headers.
-HOST_SOURCES := kernel/lib/format.cpp kernel/lib/parse.cpp kernel/base/cmdline.cpp \
-                mm/memory_map.cpp mm/multiboot_mmap.cpp mm/region_allocator.cpp mm/buddy.cpp mm/layout_plan.cpp
+HOST_SOURCES := arch/x86/madt.cpp kernel/lib/format.cpp kernel/lib/parse.cpp kernel/base/cmdline.cpp \
+                mm/memory_map.cpp mm/multiboot_mmap.cpp mm/region_allocator.cpp mm/buddy.cpp mm/direct_map_holes.cpp \
+                kernel/block/dma_pieces.cpp kernel/block/bounce_sectors.cpp kernel/block/partition_table.cpp \
+                kernel/block/request_order.cpp kernel/block/ide_identify.cpp kernel/block/virtio_ring.cpp \
+                kernel/process/elf.cpp kernel/fs/cpio.cpp \
+                mm/user_area.cpp mm/swap_map.cpp mm/swap_header.cpp \
+                mm/layout_plan.cpp mm/va_space.cpp mm/slab_store.cpp mm/slab_check.cpp mm/page_index.cpp \
+                $(addprefix kernel/fs/ext2_,alloc.cpp core.cpp cut.cpp directory.cpp geometry.cpp inode.cpp map.cpp \
+                rename.cpp retired.cpp volume.cpp)
 # The console and the test framework, with the self-tests that they have of themselves.
 HOST_TEST_SOURCES := $(addprefix kernel/console/,args.cpp builtins.cpp completion.cpp console.cpp console_test.cpp \
                 interpreter.cpp kernel_console.cpp line_editor.cpp line_editor_view.cpp line_sink.cpp text.cpp) \
@@ -19,16 +26,31 @@ HOST_TESTS := $(wildcard tests/host/*_test.cpp)
 
 HOST_COMMON := -m32 -std=gnu++23 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/host -DPAEAN_DEBUG -MMD -MP \
                -fno-omit-frame-pointer
+# qemu-user, where it must stand in (scripts/lib/i386.py), puts programs that may lie anywhere beside the sanitizer's
+# shadow.
+HOST_LINK := -no-pie
 HOST_FLAGS := $(HOST_COMMON) -DPAEAN_HOST_TESTS -fsanitize=address,undefined -fno-sanitize-recover=all
+HOST_ALONE := tests/host/main.cpp tests/host/console_ktest_test.cpp
+ifeq ($(UNITS),1)
+united_in = $(patsubst %.cpp,%.o,$(shell scripts/make-units $(HOST_BUILD)/$(1)/units $(2)))
+# Not all together: the framework of the kernel's tests and doctest have macros of the same name.
+HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_ALONE)) \
+                $(call united_in,pure,$(HOST_SOURCES)) $(call united_in,framework,$(HOST_TEST_SOURCES)) \
+                $(call united_in,tests,$(filter-out $(HOST_ALONE),$(HOST_TESTS)) tests/host/support.cpp)
+else
 HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_SOURCES) $(HOST_TEST_SOURCES) $(HOST_TESTS) \
                 tests/host/main.cpp tests/host/support.cpp)
+endif
 
 $(HOST_BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(HOST_CXX) $(HOST_FLAGS) -c $< -o $@
 
+$(HOST_BUILD)/%.o: $(HOST_BUILD)/%.cpp
+	$(HOST_CXX) $(HOST_FLAGS) -iquote . -c $< -o $@
+
 $(HOST_BUILD)/host-tests: $(HOST_OBJECTS)
-	$(HOST_CXX) $(HOST_FLAGS) $^ -o $@
+	$(HOST_CXX) $(HOST_FLAGS) $(HOST_LINK) $^ -o $@
 
 .PHONY: host-test
 host-test: $(HOST_BUILD)/host-tests
@@ -37,14 +59,20 @@ host-test: $(HOST_BUILD)/host-tests
 # One binary a fuzzer: tests/fuzz/x_fuzz.cpp with all pure sources.
 FUZZ_FLAGS := $(HOST_COMMON) -O2 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 FUZZ_LIB := $(patsubst %.cpp,$(HOST_BUILD)/fuzz/%.o,$(HOST_SOURCES) tests/host/support.cpp)
+ifeq ($(UNITS),1)
+FUZZ_LIB := $(call united_in,fuzz,$(HOST_SOURCES) tests/host/support.cpp)
+endif
 FUZZERS := $(patsubst tests/fuzz/%_fuzz.cpp,$(HOST_BUILD)/fuzz/%,$(wildcard tests/fuzz/*_fuzz.cpp))
 
 $(HOST_BUILD)/fuzz/%.o: %.cpp
 	@mkdir -p $(@D)
 	$(FUZZ_CXX) $(FUZZ_FLAGS) -c $< -o $@
 
+$(HOST_BUILD)/fuzz/units/%.o: $(HOST_BUILD)/fuzz/units/%.cpp
+	$(FUZZ_CXX) $(FUZZ_FLAGS) -iquote . -c $< -o $@
+
 $(FUZZERS): $(HOST_BUILD)/fuzz/%: $(HOST_BUILD)/fuzz/tests/fuzz/%_fuzz.o $(FUZZ_LIB)
-	$(FUZZ_CXX) $(FUZZ_FLAGS) $^ -o $@
+	$(FUZZ_CXX) $(FUZZ_FLAGS) $(HOST_LINK) $^ -o $@
 
 .PHONY: fuzz-run
 fuzz-run: $(FUZZERS)

@@ -31,6 +31,7 @@ LayoutPlan plan_for(MemoryMap& map, const LayoutRequest& request, Sink& complain
   CHECK(to_phys(plan.frame_limit) >= map.last_usable_end());
   CHECK(plan.frame_window_bytes >= u64{plan.frame_limit.raw()} * 4 + frame_bitmap_bytes(plan.frame_limit));
   CHECK(to_phys(plan.low_end) <= map.last_usable_end());
+  CHECK(plan.vmalloc_ranges().back() == VaRange{plan.vmalloc_start, plan.frame_window});
   return plan;
 }
 

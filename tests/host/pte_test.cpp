@@ -141,6 +141,33 @@ TEST_SUITE("pte") {
     CHECK(observer.stops == 1);
     CHECK(observer.value() == kNew);
   }
+
+  TEST_CASE("take returns bits that come until the low half is gone, and takes the high half last") {
+    const SplitEntry split;
+    observer.put(kOld & ~arch::pte_bits::kDirty);
+    observer.deed = Observer::Deed::SetDirty;
+    split.stop_at_low(PROT_READ);
+    CHECK(split.entry().take().raw() == (kOld | arch::pte_bits::kDirty));
+    CHECK(observer.value() == 0);
+
+    observer.put(kOld);
+    observer.deed = Observer::Deed::Look;
+    split.stop_at_high(PROT_READ);
+    CHECK(split.entry().take().raw() == kOld);
+    CHECK(observer.stops == 2);
+    CHECK(observer.seen == (kOld & 0xffffffff00000000));
+    CHECK(observer.value() == 0);
+  }
+
+  TEST_CASE("forbid_stores takes one bit and leaves those that come meanwhile") {
+    const SplitEntry split;
+    observer.put(kOld & ~arch::pte_bits::kDirty);
+    observer.deed = Observer::Deed::SetDirty;
+    split.stop_at_low(PROT_READ);
+    split.entry().forbid_stores();
+    CHECK(observer.stops == 1);
+    CHECK(observer.value() == ((kOld | arch::pte_bits::kDirty) & ~arch::pte_bits::kWritable));
+  }
 }
 
 }  // namespace paean::host

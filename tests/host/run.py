@@ -3,12 +3,17 @@
 
     run.py PROGRAM [ARG...] [-- PROGRAM [ARG...]]...
 
-The output passes through. A program that crashes, or prints no case at all, counts as one failure more. The last line
-is `N passed, N failed`; the exit status is 0 only if nothing failed.
+The output passes through. A 32-bit program runs in qemu-user if the machine's kernel has no 32-bit programs. A program
+that crashes, or prints no case at all, counts as one failure more. The last line is `N passed, N failed`; the exit
+status is 0 only if nothing failed.
 """
+import os
 import re
 import subprocess
 import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/lib"))
+import i386
 
 CASE = re.compile(r"(not )?ok \d+ ")
 
@@ -16,7 +21,8 @@ CASE = re.compile(r"(not )?ok \d+ ")
 def run(command):
     """Returns (passed, failed) of one program."""
     passed = failed = 0
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    process = subprocess.Popen([*i386.words_before(command[0]), *command], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, errors="replace")
     for line in process.stdout:
         sys.stdout.write(line)
         case = CASE.match(line)

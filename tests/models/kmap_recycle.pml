@@ -1,8 +1,8 @@
 /* One kmap slot, two CPUs with a TLB entry for it, two pages that take turns in it.
  *
- * A reader wants either page. He pins the slot if it shows that page (increment if not clean, look again), reads through his TLB and unpins. The
- * recycler claims the slot (unused -> clean), clears the entry, flushes every CPU, and only then gives it to the other
- * page. Proved: a reader who has pinned the slot reads his own page.
+ * A reader wants either page. He pins the slot if it shows that page (increment if not clean, look again), reads
+ * through his TLB and unpins. The recycler claims the slot (unused -> clean), clears the entry, flushes every CPU, and
+ * only then gives it to the other page. Proved: a reader who has pinned the slot reads his own page.
  *
  * Variants that must fail: -DNO_FLUSH publishes without the flush; -DEARLY publishes before it; -DNO_RECHECK does not
  * look at the page again after the increment.
