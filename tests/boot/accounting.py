@@ -39,6 +39,9 @@ def check_meminfo(memory: dict[str, int], zones: dict) -> None:
     check(memory["LowTotal"] + memory["HighTotal"] == memory["MemTotal"], "LowTotal + HighTotal is not MemTotal")
     check(memory["LowFree"] + memory["HighFree"] == memory["MemFree"], "LowFree + HighFree is not MemFree")
     check(memory["MemFree"] <= memory["MemTotal"], "more memory free than there is")
+    check(memory["SReclaimable"] + memory["SUnreclaim"] == memory["Slab"], "SReclaimable + SUnreclaim is not Slab")
+    # After boot there is a root directory, whose inode can be given back one day.
+    check(0 < memory["SReclaimable"] == memory["KReclaimable"], f"{memory['SReclaimable']} kB of slabs reclaimable")
 
 
 def check_all(guest: Guest, log: str, accepted: list[list[model.Entry]], phys_bits: int = 40) -> dict[str, int]:

@@ -19,13 +19,20 @@ import harness
 import qemu
 from harness import Case, check
 
-SUITES = "addr,pte,address_space,fixmap,traps,tlb,smp,cpu,frame_words"
-CMDLINE = f"selftest={SUITES} exit"
+SUITES = "addr,pte,address_space,pdpt,strict,fixmap,highmem,kmap,traps,tlb,smp,cpu,frame_words"
+# What repeats itself in the hope of a race does so less often: on Bochs the CPUs take turns.
+CMDLINE = f"selftest={SUITES} selftest.rounds=50000 exit"
 CONFIGURATION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bochsrc")
-# Megabytes, CPUs, seconds that Bochs may take: about three times what it takes on an idle machine.
-JOBS = [(128, 1, 90), (128, 2, 180)]
-# Bochs itself needs half a minute and more before it starts a machine of this size.
-FULL_JOBS = [(8192, 1, 300), (8192, 2, 400)]
+# Bochs keeps a list of the blocks of guest memory, 65,536 of them for 8 GiB, and walks all of it for each one it adds.
+# With the C library's heap the list is spread over so many cache lines that this takes minutes; with jemalloc, which
+# keeps objects of one size together, it takes half a minute.
+ALLOCATOR = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+# Megabytes, CPUs, seconds of a core that Bochs may take: about three times what it takes.
+JOBS = [(128, 1, 90), (128, 2, 120), (8192, 1, 180), (8192, 2, 240)]
+# Seconds on the clock for each of those: others may want the core too.
+PATIENCE = 5
+# Rules that QEMU does not model: skipped there, and never here.
+STRICT = "strict."
 RESULT = re.compile(r"(?m)^(ok|not ok) \d+ (\S+)(.*)$")
 END = re.compile(r"(?m)^(# Totals: .*|--- end of panic ---)$")
 
@@ -33,6 +40,12 @@ END = re.compile(r"(?m)^(# Totals: .*|--- end of panic ---)$")
 def verdicts(text: str) -> list[tuple[str, str]]:
     """(name, verdict) of each result; what else is printed may differ."""
     return [(name, "skip" if "# SKIP" in rest else verdict) for verdict, name, rest in RESULT.findall(text)]
+
+
+def expected_verdicts(text: str) -> list[tuple[str, str]]:
+    """Of Bochs, from what QEMU printed."""
+    return [(name, "ok" if name.startswith(STRICT) and verdict == "skip" else verdict)
+            for name, verdict in verdicts(text)]
 
 
 def make_iso(folder: str) -> str:
@@ -61,7 +74,7 @@ def start(folder: str, megabytes: int, cpus: int) -> tuple[subprocess.Popen, int
         file.write("c\n")  # Debian's Bochs is the one with the debugger: it waits to be told to go on
     master, slave = pty.openpty()
     process = subprocess.Popen(["bochs", "-q", "-f", settings, "-rc", orders], stdin=slave, stdout=slave, stderr=slave,
-                               start_new_session=True, env=os.environ | {"TERM": "xterm"})
+                               start_new_session=True, env=os.environ | {"TERM": "xterm", "LD_PRELOAD": ALLOCATOR})
     os.close(slave)
     os.set_blocking(master, False)
     return process, master
@@ -75,9 +88,15 @@ def serial_text(folder: str) -> str:
         return ""
 
 
+def core_seconds(process: subprocess.Popen) -> float:
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_for_end(process: subprocess.Popen, master: int, folder: str, seconds: float) -> str:
     """What the guest printed up to its end, which is a line of text: Bochs has no port that ends it with a status."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while True:
         try:
             while os.read(master, 65536):  # nobody looks at the screen, but it must not block
@@ -87,22 +106,24 @@ def wait_for_end(process: subprocess.Popen, master: int, folder: str, seconds: f
         text = serial_text(folder)
         if END.search(text):
             return text
-        why = "Bochs ended" if process.poll() is not None else f"no end after {seconds:.0f} s"
-        if process.returncode is not None or time.monotonic() > deadline:
+        why = "Bochs ended" if process.poll() is not None else f"no end after {seconds:.0f} s of a core"
+        if process.returncode is not None or core_seconds(process) > seconds or time.monotonic() > deadline:
             failure = harness.CheckFailure(why)
             failure.details = tuple(f"| {line}" for line in text.splitlines()[-30:])
             raise failure
         time.sleep(0.2)
 
 
-def run_bochs(megabytes: int, cpus: int, seconds: float) -> str:
+def run_bochs(megabytes: int, cpus: int, seconds: float) -> tuple[str, float]:
+    """What the guest printed, and what of a core's time it took."""
     check(shutil.which("bochs") is not None, "bochs is missing: scripts/deps test")
+    check(os.path.exists(ALLOCATOR), "libjemalloc2 is missing: scripts/deps test")
     folder = tempfile.mkdtemp(prefix="paean-bochs-")
     try:
         make_iso(folder)
         process, master = start(folder, megabytes, cpus)
         try:
-            return wait_for_end(process, master, folder, seconds)
+            return wait_for_end(process, master, folder, seconds), core_seconds(process)
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # it does not listen to SIGTERM while it reads its settings
             process.wait()
@@ -113,14 +134,14 @@ def run_bochs(megabytes: int, cpus: int, seconds: float) -> str:
 
 def run_qemu(megabytes: int, cpus: int) -> str:
     with harness.boot(memory=f"{megabytes}M", smp=cpus, cpu="max", append=CMDLINE) as guest:
-        status = guest.wait_exit(60)
+        status = guest.wait_exit(100)
         check(status == qemu.PASS, f"QEMU ended with {qemu.describe_status(status)}")
         return guest.text()
 
 
 def run_job(megabytes: int, cpus: int, seconds: float) -> str:
-    expected = verdicts(run_qemu(megabytes, cpus))
-    text = run_bochs(megabytes, cpus, seconds)
+    expected = expected_verdicts(run_qemu(megabytes, cpus))
+    text, took = run_bochs(megabytes, cpus, seconds)
     found = verdicts(text)
     failure = harness.CheckFailure("Bochs and QEMU disagree")
     failure.details = tuple([f"QEMU: {verdict} {name}" for name, verdict in expected if (name, verdict) not in found] +
@@ -128,16 +149,18 @@ def run_job(megabytes: int, cpus: int, seconds: float) -> str:
                             [f"| {line}" for line in text.splitlines()[-30:]])
     if found != expected:
         raise failure
-    check(len(found) > 0, "no test was run")
-    return f"{len(found)} verdicts as on QEMU"
+    strict = [name for name, _ in found if name.startswith(STRICT)]
+    check(len(strict) > 0, "none of the rules that QEMU does not model was tested")
+    return (f"{len(found) - len(strict)} verdicts as on QEMU, {len(strict)} rules that QEMU has not; "
+            f"{took:.0f} s of a core")
 
 
-def cases(options) -> list[Case]:
+def cases(_options) -> list[Case]:
     result = []
-    for megabytes, cpus, seconds in JOBS + (FULL_JOBS if options.full else []):
+    for megabytes, cpus, seconds in JOBS:
         name = f"boot.bochs.{megabytes}M-{cpus}"
         result.append(Case(name, lambda m=megabytes, c=cpus, s=seconds: run_job(m, c, s),
-                           f"tests/boot/bochs.py --full --only '{name}'"))
+                           f"tests/boot/bochs.py --only '{name}'"))
     return result
 
 

@@ -119,6 +119,18 @@ def long_line() -> str:
         return ""
 
 
+def paste() -> str:
+    """Far more than the kernel keeps, while it is busy: every line arrives, whole and in order."""
+    count = 600
+    with at_prompt(timeout=180) as guest:
+        guest.expect_prompt()
+        guest.send(b"fill /busy 64M\r" + b"".join(b"echo nth-%04d %s\r" % (i, b"x" * 20) for i in range(count)), 120)
+        guest.expect(rb"[\r\n]nth-%04d x+\r?\n" % (count - 1), 120)
+        lines = re.findall(r"(?m)^nth-(\d+) (x+)\r?$", guest.text())
+        check(lines == [(f"{i:04d}", "x" * 20) for i in range(count)], f"only {len(lines)} lines of {count} are whole")
+        return f"{count} lines"
+
+
 def noise(seed: int) -> str:
     """Binary noise of any kind, then an ordinary command at once."""
     rng = random.Random(seed)
@@ -197,7 +209,8 @@ def free_kb(text: str) -> int:
 def cases(options) -> list[Case]:
     named = [("banner", banner), ("typed_before_boot", typed_before_boot), ("panic_reboots", panic_reboots),
              ("every_command", every_command), ("editing", editing), ("line_ends", line_ends),
-             ("long_line", long_line), ("run_and_exit", run_and_exit), ("same_pages", lambda: same_pages(1))]
+             ("long_line", long_line), ("paste", paste), ("run_and_exit", run_and_exit),
+             ("same_pages", lambda: same_pages(1))]
     named += [(f"noise-{seed}", lambda seed=seed: noise(seed)) for seed in range(20 if options.full else 2)]
     named += [(f"ends-{command}", lambda command=command: ends(command)) for command in ENDING]
     return [Case(f"boot.console.{name}", run, f"tests/boot/console.py --full --only 'boot.console.{name}'")

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Runs all boot tests, two guests side by side, and prints TAP.
 
-    tests/boot/run_all.py                                everything that a pull request must pass, about 4 minutes
+    tests/boot/run_all.py                                everything that a pull request must pass, about 10 minutes
     tests/boot/run_all.py --only 'boot.matrix.64G-*'     some of it
     tests/boot/run_all.py --full                         the whole matrix and ten times the seeds
 
@@ -12,20 +12,40 @@ Each failure is followed by `# reproduce: <command>` and the end of the guest's 
 import bochs
 import command_lines
 import console
+import cpus
 import death
+import disks
+import disks_edu
+import disks_partitions
+import exhaustion
+import ext2
+import ext2_damage
+import ext2_errors
+import ext2_structures
+import faults
+import figures
+import files
 import grub
 import harness
 import hole_placement
 import loader_state
+import lowmem_holes
 import matrix
 import memory_numbers
 import memory_options
+import nmi
+import profiles
 import random_maps
+import report
 import self_check
+import soak
+import user
 
 # The quick ones that tell most come first, the long series last.
-PARTS = [self_check, memory_numbers, console, death, loader_state, hole_placement, memory_options, grub, matrix,
-         bochs, command_lines, random_maps]
+PARTS = [self_check, memory_numbers, profiles, figures, console, cpus, death, ext2, ext2_damage, ext2_errors,
+         ext2_structures, files, user, disks, disks_partitions, disks_edu, exhaustion, faults, loader_state,
+         hole_placement, lowmem_holes, memory_options, nmi, report, grub, matrix, bochs, command_lines, random_maps,
+         soak]
 
 
 def cases(options) -> list[harness.Case]:

@@ -93,10 +93,9 @@ void copy_alias(uint32_t begin, uint32_t end) {
     const uint32_t stop = end < next ? end : next;
     if ((begin & kMegabyte) != 0) {
       const uint32_t target = begin & ~kMegabyte;
-      uint32_t length = stop - begin;
-      if (target < kMegabyte) length = target >= kAliasLimit ? 0 : length;
-      if (target < kMegabyte && target + length > kAliasLimit) length = kAliasLimit - target;
-      copy(target, begin, length);
+      uint32_t target_end = target + (stop - begin);
+      if (target < kMegabyte && target_end > kAliasLimit) target_end = kAliasLimit;
+      if (target < target_end) copy(target, begin, target_end - target);
     }
     begin = stop;
   }
@@ -120,11 +119,16 @@ uint32_t load_kernel(uint32_t flags) {
   return elf->e_entry;
 }
 
+/// The first megabyte of the image alone: the code that opens the gate lies there, and the alias of a later odd
+/// megabyte is an even one that the image itself may fill.
 void copy_kernel_aliases() {
+  constexpr uint32_t kEnd = 2 * kMegabyte;
   const auto* elf = at<const Elf32_Ehdr>(kernel_file.begin);
   const auto* headers = at<const Elf32_Phdr>(kernel_file.begin + elf->e_phoff);
   for (uint32_t i = 0; i < elf->e_phnum; ++i) {
-    if (headers[i].p_type == PT_LOAD) copy_alias(headers[i].p_paddr, headers[i].p_paddr + headers[i].p_memsz);
+    if (headers[i].p_type != PT_LOAD || headers[i].p_paddr >= kEnd) continue;
+    const uint32_t end = headers[i].p_paddr + headers[i].p_memsz;
+    copy_alias(headers[i].p_paddr, end < kEnd ? end : kEnd);
   }
 }
 
