@@ -4,6 +4,7 @@
 DEBUG ?= 0
 UBSAN ?= 0
 V     ?= 0
+UNITS ?= 1
 TOOLPREFIX ?=
 ifeq ($(origin CXX),default)
 CXX := $(TOOLPREFIX)g++
@@ -26,7 +27,7 @@ Q   := $(if $(filter 1,$(V)),,@)
 # follows that; libgcc does not, see LIBGCC_CALLS.
 # -fno-asynchronous-unwind-tables: no exceptions, so nothing reads .eh_frame.
 # -fno-omit-frame-pointer with -momit-leaf-frame-pointer: exact backtraces at no cost in leaf functions.
-ARCHFLAGS := -m32 -march=i686 -mregparm=3 -freg-struct-return -mgeneral-regs-only -mno-red-zone \
+ARCHFLAGS := -m32 -march=i686 -mtune=core2 -mregparm=3 -freg-struct-return -mgeneral-regs-only -mno-red-zone \
              -fno-pic -fno-pie -ffreestanding
 WARNINGS  := -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wno-arith-conversion
 CXXFLAGS  := $(ARCHFLAGS) -std=gnu++23 -O2 -g -fno-exceptions -fno-rtti -fno-threadsafe-statics \
@@ -38,7 +39,8 @@ CXXFLAGS += -DPAEAN_DEBUG=1
 endif
 ifeq ($(UBSAN),1)
 CXXFLAGS += -DPAEAN_DEBUG=1 -DPAEAN_UBSAN=1
-UBSANFLAGS := -fsanitize=undefined -fno-sanitize=vptr,null,alignment
+# The sanitizer's own branches confuse that warning; the other two flavours have it.
+UBSANFLAGS := -fsanitize=undefined -fno-sanitize=vptr,null,alignment -Wno-maybe-uninitialized
 endif
 # What the compiler calls of libgcc goes through arch/x86/libgcc.S, which changes the calling convention. Anything else
 # of libgcc would be called wrongly, so the link fails if an object names another such function.
@@ -49,6 +51,16 @@ LDFLAGS := -m32 -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack
 
 SOURCES := $(sort $(shell find boot arch mm kernel tests/unit tests/bench -name '*.cpp' -o -name '*.S'))
 OBJECTS := $(patsubst %,$(OBJ)/%.o,$(basename $(SOURCES)))
+# The sources in few translation units: a build from nothing takes a third of the time, one after a change a little more
+# than with UNITS=0, which compiles each source by itself.
+# Names that two sources of a unit share are no mistake; builds without UNITS=1 have those warnings too.
+# Alone stay boot/early.cpp, which has rules of its own, and the functions that the compiler knows by name.
+UNITFLAGS := -iquote . -fmacro-prefix-map=./= -Wno-shadow -Wno-subobject-linkage
+ifeq ($(UNITS),1)
+ALONE   := boot/early.cpp kernel/lib/memory.cpp
+UNITED  := $(shell scripts/make-units $(OBJ)/units $(filter-out $(ALONE),$(filter %.cpp,$(SOURCES))))
+OBJECTS := $(patsubst %,$(OBJ)/%.o,$(basename $(ALONE) $(filter %.S,$(SOURCES)))) $(UNITED:.cpp=.o)
+endif
 KERNEL  := $(BUILD)/kernel.elf
 
 .DEFAULT_GOAL := all
@@ -65,6 +77,10 @@ $(OBJ)/%.o: %.S Makefile
 	@mkdir -p $(@D)
 	@echo "  AS   $<"
 	$(Q)$(CXX) $(ASFLAGS) -MMD -MP -c $< -o $@
+
+$(OBJ)/units/%.o: $(OBJ)/units/%.cpp Makefile
+	@echo "  CXX  $<"
+	$(Q)$(CXX) $(CXXFLAGS) $(UBSANFLAGS) $(UNITFLAGS) -MMD -MP -c $< -o $@
 
 # Runs before paging at physical addresses: no sanitizer calls, and no weak symbol that the linker could take from
 # another object, see boot/early.cpp. Low physical addresses are objects there, hence min-pagesize.

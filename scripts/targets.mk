@@ -5,9 +5,9 @@
 # What a person may set on the command line, in the environment or in local.mk; empty means the script's default.
 # A $ in it is a $ (memmap=64M$0x10000000), not make's; $$ is one too.
 override CMDLINE := $(subst $$$$,$$,$(value CMDLINE))
-export MEM CPUS CPU ACCEL MACHINE CMDLINE QEMU QEMUEXTRA TEST TIMEOUT GDBPORT TOOLPREFIX V DEBUG UBSAN
+export BENCH MEM CPUS CPU ACCEL MACHINE CMDLINE QEMU QEMUEXTRA TEST TIMEOUT GDBPORT TOOLPREFIX V DEBUG UBSAN
 
-.PHONY: run run-iso test debug gdb qemu-gdb bench lint format doctor help
+.PHONY: run run-iso test debug gdb qemu-gdb bench bench-linux profile report lint format doctor help
 
 run: ## build, boot 64 GB in QEMU, console here (Ctrl-A X leaves)
 	@scripts/run
@@ -15,8 +15,16 @@ run-iso: ## the same through GRUB from build/paean.iso
 	@scripts/run --iso
 test: ## build and run everything that a pull request must pass (TEST=glob narrows the in-kernel suites)
 	@scripts/test
-bench: ## guest instructions per operation, under icount
+bench: ## what operations cost, as text and as JSON: build/bench.json, diskbench.json, netbench.json
 	@scripts/bench
+	@scripts/diskbench
+	@scripts/netbench --check
+bench-linux: $(BUILD)/kernel.elf ## the same work on Debian's Linux 6.1 i386 and on Paean
+	@scripts/bench-linux
+profile: all ## where the instructions of a benchmark go, by function (BENCH=kmap_hit)
+	@scripts/profile
+report: all ## pictures of memory and of the figures beside Linux: build/report.html
+	@scripts/report
 lint: $(BUILD)/compile_commands.json ## the checks that the compiler does not make
 	@scripts/lint
 format: ## lay the C++ out with clang-format
@@ -42,4 +50,4 @@ help: ## this list
 	@echo '  clean        remove build/'
 	@echo
 	@echo 'Variables: MEM=64G CPUS=2 ACCEL=auto|kvm|tcg CPU= MACHINE=pc|q35 CMDLINE= QEMU= QEMUEXTRA= TOOLPREFIX='
-	@echo '           DEBUG=1 UBSAN=1 TEST=glob TIMEOUT= GDBPORT=1234 V=1; private ones in local.mk'
+	@echo '           DEBUG=1 UBSAN=1 TEST=glob BENCH=name TIMEOUT= GDBPORT=1234 V=1; private ones in local.mk'

@@ -6,6 +6,8 @@ import os
 import shlex
 import subprocess
 
+import units
+
 DATABASE = "build/compile_commands.json"
 # What the product is built with, for files that the database does not have (headers, and all before a first build).
 DEFAULT_FLAGS = ("-std=gnu++23", "-m32", "-march=i686", "-ffreestanding", "-fno-exceptions", "-fno-rtti",
@@ -65,15 +67,30 @@ def headers_alone(tree):
     command = ("g++", *DEFAULT_FLAGS, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++", "/dev/null")
 
     def check(path):
-        return tree.run_cached([*command, "-include", path], path)
+        return tree.run_cached([*command, "-include", path], [path])
     return _complaints(tree.for_each(tree.kernel_headers(), check))
+
+
+def over_units(tree, paths, command_of, extra=""):
+    """Runs a compiler over sources of the kernel, several put together. What it says of a unit is not shown but is
+    the reason to run it over those sources alone that it is about. Returns the texts of its complaints."""
+    together = [units.Unit(tree, group) for group in units.group(tree, paths, clang_flags)]
+
+    def check_unit(unit):
+        command = command_of(unit.path, [*clang_flags(unit.paths[0]), *unit.flags()])
+        complaints = tree.run_cached(command, unit.paths, extra)
+        return unit.sources_in(complaints) if complaints else []
+
+    def check_alone(path):
+        return tree.run_cached(command_of(path, clang_flags(path)), [path], extra)
+    suspects = [path for group in tree.for_each(together, check_unit) for path in group]
+    return tree.for_each(suspects, check_alone)
 
 
 def clang_warnings(tree):
     """clang: thread safety, -Wall -Wextra, no global constructors, no exit-time destructors."""
-    def check(path):
-        return tree.run_cached(["clang++-19", *clang_flags(path), *WARNINGS, "-fsyntax-only", path], path)
-    return _complaints(tree.for_each(tree.kernel_sources(), check))
+    return _complaints(over_units(tree, tree.kernel_sources(), lambda path, flags: [
+        "clang++-19", *flags, *WARNINGS, "-fsyntax-only", path]))
 
 
 def layout(tree):

@@ -10,6 +10,10 @@ ATOMIC_64 = re.compile(r"\batomic(?:_ref)?\s*<\s*(?:paean::)?(?:std::)?"
                        r"(?:u64|i64|u?int64_t|uint_least64_t|(?:unsigned\s+)?long\s+long\b|PhysAddr)")
 # A parameter: after ( or a comma, followed by a comma, a default or the closing bracket.
 BOOL_PARAMETER = re.compile(r"[(,]\s*(?:const\s+)?bool\s+\w+\s*(?:=\s*\w+\s*)?(?=[,)])")
+# The table of directory pointers has one owner, and CR3 is loaded only where it is known what that flushes.
+PDPT = re.compile(r"\bkernel_pdpt\b|\bwrite_cr3\b")
+PDPT_OWNERS = ("arch/x86/pdpt.cpp", "arch/x86/tlb.cpp", "arch/x86/boot_tables.cpp", "boot/early.cpp",
+               "tests/unit/strict_test.cpp")
 SOURCE = (".cpp", ".hpp", ".S", ".py", ".sh", ".ld", ".mk", ".md")
 
 
@@ -39,4 +43,11 @@ def no_bool_parameters(tree):
             _search(path, strip_code(tree.text(path)), BOOL_PARAMETER, "a bool parameter; use an enum")]
 
 
-CHECKS = [("nothing-later", no_later), ("atomic-64", no_atomic_64), ("bool-parameters", no_bool_parameters)]
+def pdpt_owner(tree):
+    """Nobody but write_pdpte() touches directory pointers; nobody flushes with CR3, which spares global entries."""
+    return [complaint for path in tree.kernel_cpp() if path not in PDPT_OWNERS for complaint in
+            _search(path, strip_code(tree.text(path)), PDPT, "belongs to arch/x86/pdpt.cpp; see arch/pdpt.hpp")]
+
+
+CHECKS = [("pdpt-owner", pdpt_owner),
+          ("nothing-later", no_later), ("atomic-64", no_atomic_64), ("bool-parameters", no_bool_parameters)]

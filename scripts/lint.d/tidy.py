@@ -17,14 +17,13 @@ def clang_tidy(tree):
     with open(CONFIG, encoding="utf-8") as file:
         config = file.read()
 
-    def check(path):
+    def command_of(path, flags):
         # The database cannot be used as it is: it names g++ with options that clang refuses.
-        command = ["clang-tidy-19", "--quiet", f"--config-file={CONFIG}", "--warnings-as-errors=*", path, "--",
-                   *compilers.clang_flags(path), *ANALYZER]
-        return tree.run_cached(command, path, config)
+        return ["clang-tidy-19", "--quiet", f"--config-file={CONFIG}", "--warnings-as-errors=*", path, "--", *flags,
+                *ANALYZER]
 
     findings = {}
-    for text in tree.for_each(tree.kernel_sources(), check):
+    for text in compilers.over_units(tree, tree.tidy_sources(), command_of, config):
         for line in text.split("\n"):
             if match := FINDING.match(line):
                 # One finding in a header comes back from each source that includes it.

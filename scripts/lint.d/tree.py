@@ -69,8 +69,9 @@ class Cache:
 class Tree:
     """All files that belong to the project: tracked, or new and not ignored."""
 
-    def __init__(self, jobs):
+    def __init__(self, jobs, tidy_tests=True):
         self.jobs = jobs
+        self.tidy_tests = tidy_tests
         self.cache = Cache()
         self._texts = {}
         self._digests = {}
@@ -106,6 +107,10 @@ class Tree:
     def kernel_sources(self):
         return [path for path in self.kernel_cpp() if path.endswith(".cpp")]
 
+    def tidy_sources(self):
+        """Those that clang-tidy looks at."""
+        return [path for path in self.kernel_sources() if self.tidy_tests or not path.startswith(IN_KERNEL_TESTS)]
+
     def kernel_headers(self):
         return [path for path in self.kernel_cpp() if path.endswith(".hpp")]
 
@@ -133,15 +138,15 @@ class Tree:
             self._programs[name] = f"{path} {status and (status.st_size, int(status.st_mtime))}"
         return self._programs[name]
 
-    def run_cached(self, command, path, extra=""):
-        """Runs a compiler over one file unless the verdict on these contents is known. Returns its complaints."""
-        words = "\n".join([self.program(command[0]), *command, extra, self.digest(path)])
+    def run_cached(self, command, paths, extra=""):
+        """Runs a compiler over files unless the verdict on these contents is known. Returns its complaints."""
+        words = "\n".join([self.program(command[0]), *command, extra, *(self.digest(path) for path in paths)])
         key = hashlib.sha256(words.encode()).hexdigest()
         known = self.cache.get(key)
         if known is None:
             result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
-            known = "" if result.returncode == 0 else result.stdout or f"{path}: {command[0]} failed silently"
+            known = "" if result.returncode == 0 else result.stdout or f"{paths[0]}: {command[0]} failed silently"
             self.cache.put(key, known)
         return known
 

@@ -1,5 +1,7 @@
 """The scripts that judge test runs are themselves tested: each text here breaks one rule and must be refused."""
 
+import importlib.machinery
+import importlib.util
 import os
 import sys
 
@@ -41,6 +43,41 @@ COUNTS = (
 )
 
 
+# (what is wrong or empty, figure, what the budget has for it): 2 % is what a count may grow
+FIGURES = (
+    ("", 101.9, {"max": 200, "last": 100.0}),
+    ("a count that grew by 2.1 %", 102.1, {"max": 200, "last": 100.0}),
+    ("a count over its limit", 200.1, {"max": 200, "last": 200.0}),
+    ("two CPUs that do what one does", 100.0, {"scaling": 1.7}),
+    ("too little", 7.99, {"min": 8}),
+    ("", 8.0, {"min": 8}),
+    ("too much beside another", 65.1, {"ratio_to": {"another": 1.3}}),
+    ("", 65.0, {"ratio_to": {"another": 1.3}}),
+)
+
+
+def _bench():
+    """scripts/bench, as a module: a command has no .py."""
+    path = os.path.join(guest.ROOT, "scripts/bench")
+    loader = importlib.machinery.SourceFileLoader("bench", path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench", loader))
+    sys.modules["bench"] = module  # dataclasses look their module up
+    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
+    loader.exec_module(module)
+    sys.dont_write_bytecode = kept
+    return module
+
+
+def _budget_rules():
+    bench = _bench()
+    for name, value, limits in FIGURES:
+        figure = bench.Figure(value, "insn/op", alone=value / 2 if "scaling" in limits else 0.0)
+        if bool(bench.complaint_about(figure, limits, {"another": bench.Figure(50.0, "insn/op")})) != bool(name):
+            yield f"accepted: {name}" if name else f"refused: {value} with {limits}"
+    if dict(bench.verdicts({}, {}, ["kmap_hit"]))["kmap_hit"] == "":
+        yield "accepted: a benchmark that does not report"
+
+
 def _refused(text, status, why):
     return bool(ktap.verdict(guest.Outcome(text, status, why, 1.0)).problems)
 
@@ -60,6 +97,7 @@ def verdict_rules(tree):
     for text, *wanted in COUNTS:
         if list(stages.count(text)) != wanted:
             complaints.append(f"{text.splitlines()[0]!r} counts as {stages.count(text)}, not {wanted}")
+    complaints += _budget_rules()
     codes = {33: 0, 35: 1, 37: 2, 0: 3, 1: 3, -6: 3, None: 124}
     complaints += [f"status {status} becomes {guest.exit_code(status)}, not {code}"
                    for status, code in codes.items() if guest.exit_code(status) != code]
