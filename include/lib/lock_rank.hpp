@@ -12,10 +12,13 @@ enum class LockRank : u8 {
   TestSleep,       // sleeping locks of tests, outermost
   TestSleepInner,  // the same, one inside the other
   Mount,           // sleeping: which file systems are mounted where
+  WriteAll,        // sleeping: one walk through all inodes of a file system at a time
   Rename,          // sleeping, read-write: the names of a file system; for writing while a name is moved
   Directory,       // sleeping: names in one directory, under Rename for reading
   File,            // sleeping: size and contents of one file, against truncation
   UserLayout,      // sleeping, read-write: areas of one user address space; copies to and from it take this
+  Attributes,      // sleeping: changed attributes of inodes on their way to their file system
+  TableSync,       // sleeping: one sync of a file system's tables at a time
   FileSystem,      // sleeping: allocation and tables of one file system on a disk
   SlabDrain,       // one thread at a time empties the magazines of all CPUs
   Pdpt,            // one change of the kernel's directory pointers at a time, with all CPUs told

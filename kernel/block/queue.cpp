@@ -145,10 +145,10 @@ void BlockQueue::fill(Slot& slot, BlockRequest& first) {
 }
 
 void BlockQueue::start_commands() {
-  const u32 now = ticks_now();
+  const u32 now = ticks_now(), before = running_;
   while (free_ != nullptr && !aborting_) {
     BlockRequest* first = order_.take(now, running_);
-    if (first == nullptr) return;
+    if (first == nullptr) break;
     Slot& slot = *free_;
     free_ = slot.next_free;
     fill(slot, *first);
@@ -159,6 +159,7 @@ void BlockQueue::start_commands() {
     note_command_started();
     device_.start(slot.command);
   }
+  if (running_ != before) device_.end_of_starts();
 }
 
 void BlockQueue::count(const Slot& slot, const Result<>& result) {

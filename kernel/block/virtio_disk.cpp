@@ -21,6 +21,10 @@ void VirtioDisk::start(BlockCommand& command) {
   slots_[command.tag] = Slot{&command, State::Pending};
   command.clock.hold();
   pending_[(pending_first_ + pending_count_++) % kMostCommands] = static_cast<u8>(command.tag);
+}
+
+void VirtioDisk::end_of_starts() {
+  const SpinGuard<IrqSave> guard{lock_};
   if (broken_) return fail_call_.raise();
   pump();
 }

@@ -9,27 +9,25 @@ namespace {
 
 constexpr u32 kNone = ~0u;
 
-bool full_word(const u8* bytes) {
-  u32 word;
-  __builtin_memcpy(&word, bytes, sizeof(word));
-  return word == ~0u;
+/// Bitmaps are whole words: blocks of at least 1 KiB.
+u32 clear_bits_of(std::span<const u8> bits, u32 word) {
+  u32 value;
+  __builtin_memcpy(&value, &bits[word * sizeof value], sizeof value);
+  return ~value;
 }
 
-/// The first clear bit in [from, end); kNone. What is taken is passed over by the word.
+/// The first clear bit in [from, end); kNone.
 u32 first_clear(std::span<const u8> bits, u32 from, u32 end) {
-  for (u32 at = from; at < end;) {
-    if (at % 32 == 0 && at + 32 <= end && full_word(&bits[at / 8])) {
-      at += 32;
-      continue;
-    }
-    const u32 rest = static_cast<u8>(~bits[at / 8]) >> (at % 8);
-    if (rest != 0) {
-      const u32 found = at + static_cast<u32>(std::countr_zero(rest));
-      return found < end ? found : kNone;
-    }
-    at = (at | 7) + 1;
+  if (from >= end) return kNone;
+  const u32 words = (end + 31) / 32;
+  u32 word = from / 32;
+  u32 clear = clear_bits_of(bits, word) & (~0u << (from % 32));
+  while (clear == 0) {
+    if (++word == words) return kNone;
+    clear = clear_bits_of(bits, word);
   }
-  return kNone;
+  const u32 found = word * 32 + static_cast<u32>(std::countr_zero(clear));
+  return found < end ? found : kNone;
 }
 
 /// The bits of one byte, from bit `from` on, as many as `bits` says or as there are.
@@ -39,7 +37,7 @@ u8 mask_of(u32 from, u32 bits) { return static_cast<u8>(((1u << std::min(bits, 8
 
 Result<u32> Ext2Alloc::find_clear(u32 bitmap, u32 from, u32 end) {
   u32 found = kNone;
-  TRY(volume_.view(volume_.geometry().offset_of(bitmap), (end + 7) / 8,
+  TRY(volume_.view(volume_.geometry().offset_of(bitmap), (end + 31) / 32 * 4,
                    [&](std::span<const u8> bits) { found = first_clear(bits, from, end); }));
   return found;
 }

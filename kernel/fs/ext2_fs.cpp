@@ -58,12 +58,26 @@ Result<> Ext2Super::open(MountMode mode) {
   return {};
 }
 
-/// The number is of this sync, taken when the last change that it must have had been made.
+/// An error is for everybody whose changes it may have lost.
 Result<> Ext2Super::sync_tables(u32 number) {
+  const MutexGuard turn{syncing_};
+  if (number <= failed_to_) return std::unexpected(failure_);
+  if (number <= synced_to_) return {};
+  u32 all;
+  {
+    const MutexGuard guard{mutex_};
+    all = fs_.sync_begins();
+  }
   const Result<> done = fs_.volume().sync_tables();
-  if (!done) return done;
+  if (!done) {
+    if (done.error() == Error::OutOfMemory) return done;  // nothing is lost: others may have more luck
+    failed_to_ = all;
+    failure_ = done.error();
+    return done;
+  }
+  synced_to_ = all;
   const MutexGuard guard{mutex_};
-  fs_.sync_ended(number);
+  fs_.sync_ended(all);
   return {};
 }
 

@@ -74,12 +74,22 @@ Result<> check_move(const Move& move, const Inode& inode, const Inode* replaced)
   return {};
 }
 
-/// Names are locked for writing. What was replaced is handed out, so that it goes after the locks have been released.
-Result<> move_locked(const Move& move, InodeRef& inode, InodeRef& replaced) {
-  inode = TRY(look_up(move.from, move.name));
+/// What is moved, and what it replaces, if anything. Outlives the locks: what was replaced goes after their release.
+struct Moved {
+  InodeRef inode{}, replaced{};
+};
+
+/// Names are locked for writing, or the one directory that both names are in.
+Result<> find_moved(const Move& move, Moved& moved) {
+  moved.inode = TRY(look_up(move.from, move.name));
   Result<InodeRef> there = look_up(move.to, move.new_name);
   if (!there && (there.error() != Error::NotFound || move.to.links == 0)) return std::unexpected(there.error());
-  if (there) replaced = std::move(*there);
+  if (there) moved.replaced = std::move(*there);
+  return {};
+}
+
+Result<> move_locked(const Move& move, Moved& moved) {
+  auto& [inode, replaced] = moved;
   if (replaced && &*replaced == &*inode) return {};
   TRY(check_move(move, *inode, replaced ? &*replaced : nullptr));
   SuperBlock& super = *move.from.super;
@@ -94,6 +104,18 @@ Result<> move_locked(const Move& move, InodeRef& inode, InodeRef& replaced) {
   if (inode->type == FileType::Directory) NameCache::forget(*inode, "..");
   if (replaced && replaced->type == FileType::Directory) NameCache::forget(*replaced, "..");
   return {};
+}
+
+/// No directory moves or goes, so the tree stays as it is and nobody else need wait. False: it is not such a move.
+Result<bool> move_file_in_directory(const Move& move, Moved& moved) {
+  if (&move.from != &move.to) return false;
+  const ReadGuard names{move.from.super->names};
+  const MutexGuard guard{move.from.mutex};
+  TRY(find_moved(move, moved));
+  const auto is_directory = [](const InodeRef& inode) { return inode && inode->type == FileType::Directory; };
+  if (is_directory(moved.inode) || is_directory(moved.replaced)) return false;
+  TRY(move_locked(move, moved));
+  return true;
 }
 
 }  // namespace
@@ -174,11 +196,14 @@ Result<> rename_file(std::string_view from, std::string_view to) {
   TRY(walk_to_name(target, to));
   if (!source.is_plain_name() || !target.is_plain_name()) return std::unexpected(Error::InvalidArgument);
   if (source.directory().super != target.directory().super) return std::unexpected(Error::CrossDevice);
-  InodeRef inode{}, replaced{};
-  const WriteGuard names{source.directory().super->names};
-  return move_locked({source.directory(), source.last(), target.directory(), target.last(),
-                      source.wants_directory() || target.wants_directory()},
-                     inode, replaced);
+  const Move move{source.directory(), source.last(), target.directory(), target.last(),
+                  source.wants_directory() || target.wants_directory()};
+  Moved moved;
+  if (TRY(move_file_in_directory(move, moved))) return {};
+  moved = {};
+  const WriteGuard names{move.from.super->names};
+  TRY(find_moved(move, moved));
+  return move_locked(move, moved);
 }
 
 }  // namespace paean

@@ -231,6 +231,7 @@ Result<> InodeCache::write_back(Inode& inode) {
 
 /// They stay to be written when that failed, but for a file system that will not take them any more.
 Result<> InodeCache::write_attributes(Inode& inode) {
+  const MutexGuard guard{inode.super->attributes};  // who finds them clean knows that the file system has them
   if (!inode.attributes_dirty) return {};
   inode.attributes_dirty = false;
   const Result<> written = inode.super->write_inode(inode);
@@ -356,6 +357,7 @@ InodeRef InodeCache::next_of(SuperBlock& super, u32 bucket, u32 pass, Visit visi
 }
 
 Result<> InodeCache::write_all(SuperBlock& super) {
+  const MutexGuard guard{super.walk};
   const u32 pass = __atomic_add_fetch(&last_pass, 1, __ATOMIC_RELAXED);
   Result<> result{};
   for (u32 bucket = 0; bucket < kBuckets; ++bucket) {
@@ -363,10 +365,12 @@ Result<> InodeCache::write_all(SuperBlock& super) {
       if (const Result<> written = write_back(*inode); !written && result) result = written;
     }
   }
+  const MutexGuard others{super.attributes};  // what was found clean may have been on its way to the file system
   return result;
 }
 
 void InodeCache::for_each(SuperBlock& super, void (*visit)(void* context, Inode& inode), void* context) {
+  const MutexGuard guard{super.walk};
   const u32 pass = __atomic_add_fetch(&last_pass, 1, __ATOMIC_RELAXED);
   for (u32 bucket = 0; bucket < kBuckets; ++bucket) {
     while (const InodeRef inode = next_of(super, bucket, pass, Visit::All)) visit(context, *inode);

@@ -7,10 +7,13 @@ const char* lock_rank_name(u32 rank) {
     case LockRank::TestSleep: return "sleeping locks of tests";
     case LockRank::TestSleepInner: return "sleeping locks of tests, inner";
     case LockRank::Mount: return "mounts";
+    case LockRank::WriteAll: return "walks through all inodes of a file system";
     case LockRank::Rename: return "moves between directories";
     case LockRank::Directory: return "directory";
     case LockRank::File: return "file";
     case LockRank::UserLayout: return "areas of a user space";
+    case LockRank::Attributes: return "attributes of inodes";
+    case LockRank::TableSync: return "sync of a file system's tables";
     case LockRank::FileSystem: return "file system";
     case LockRank::SlabDrain: return "emptying of magazines";
     case LockRank::Pdpt: return "directory pointers";

@@ -93,6 +93,24 @@ KTEST(block_queue, several_at_once_become_one_command) {
   EXPECT_EQ(disk.most_sectors, 128u);
 }
 
+KTEST(block_queue, commands_that_start_together_are_told_once) {
+  TestDisk disk{{.max_segments = 16, .queue_depth = 4}};
+  TestPages<4> pages;
+  REQUIRE(disk.connect());
+  REQUIRE(pages.take(4, AllocFlags::HighUser));
+  Asked asked[4];
+  BlockRequests list;
+  for (u32 i = 0; i < 4; ++i) {
+    asked[i].set(BlockOp::Read, 100 + 100 * i, pages.segments().subspan(i, 1));
+    list.push_back(asked[i]);
+  }
+  const u32 before = disk.ends_of_starts;
+  submit(disk, list);
+  for (Asked& one : asked) EXPECT(one.wait());
+  EXPECT_EQ(disk.commands, 4u);
+  EXPECT_EQ(disk.ends_of_starts - before, 1u);
+}
+
 KTEST(block_queue, goes_one_way_and_turns_at_the_end) {
   TestDisk disk{kOneAtATime};
   Sixteen sixteen;

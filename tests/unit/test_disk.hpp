@@ -38,11 +38,12 @@ class TestDisk final : public BlockDevice {
   Sector bad_first = ~Sector{0}, bad_last = ~Sector{0};  // sectors that fail
   u32 mute = 0;                                          // so many commands are never answered
   // What it saw.
-  u32 commands = 0, violations = 0, aborts = 0, flushes = 0;
+  u32 commands = 0, violations = 0, aborts = 0, flushes = 0, ends_of_starts = 0;
   u32 most_sectors = 0;
   Sector order[64]{};  // first sectors of the first commands
 
   void start(BlockCommand& command) override;
+  void end_of_starts() override { ++ends_of_starts; }
   void abort(BlockCommand& command) override;
 
  private:

@@ -45,6 +45,19 @@ void stay_at(void* context, const MountInfo& mount) {
 }
 void visit(void* argument) { for_each_mount(stay_at, argument); }
 
+/// A file of /e that is made and synced.
+struct Syncer {
+  const char* path;
+  bool synced = false;
+};
+void make_and_sync(void* argument) {
+  auto& syncer = *static_cast<Syncer*>(argument);
+  const Result<OpenFile*> file = open_file(syncer.path, OpenMode::Write | OpenMode::Create);
+  if (!file) return;
+  syncer.synced = sync_file(**file).has_value();
+  close_file(*file);
+}
+
 struct Leaving {
   u32 over = 0;
   Result<> result{};
@@ -75,6 +88,25 @@ KTEST(vfs, a_slow_disk_holds_up_no_other_file_system) {
   EXPECT(waits && both);
   EXPECT(looked);
   EXPECT(look.mounts >= 3);
+}
+
+// Who comes while somebody syncs cannot use that sync, which may have passed the tables already, but all can use the next.
+KTEST(vfs, who_waits_for_a_sync_shares_the_next_one) {
+  Ext2Space space{64};
+  REQUIRE(space.ready());
+  Syncer syncers[] = {{"/e/a"}, {"/e/b"}, {"/e/c"}, {"/e/d"}};
+  Crew<4> crew;
+  const u32 flushes = space.disk.flushes, commands = space.disk.commands;
+  space.disk.hold();
+  bool all = crew.add("sync", make_and_sync, &syncers[0], here());
+  const bool waits = within_ms(2000, [&] { return load(space.disk.commands) != commands; });
+  for (u32 i = 1; i < 4; ++i) all = crew.add("sync", make_and_sync, &syncers[i], here()) && all;
+  thread_sleep_ms(50);  // on this CPU, so that they have come to where they wait
+  space.disk.let_go();
+  crew.join();
+  EXPECT(all && waits);
+  for (const Syncer& syncer : syncers) EXPECT(syncer.synced);
+  EXPECT_EQ(space.disk.flushes - flushes, 2u);
 }
 
 KTEST(vfs, what_is_looked_at_stays_mounted) {

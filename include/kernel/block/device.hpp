@@ -3,7 +3,7 @@
 // A driver derives from BlockDevice, says its limits, and registers. The queue in front of it sorts and merges requests
 // (kernel/block/queue.hpp) and hands the driver one command at a time, or as many as `queue_depth` says:
 //
-//   start(command)  ->  hardware  ->  interrupt  ->  finish(command, result)
+//   start(command) ..., end_of_starts()  ->  hardware  ->  interrupt  ->  finish(command, result)
 //
 // A command that is not finished in time: abort(command), which resets what it must so that the device no longer
 // touches the pages, and then the queue finishes it with TimedOut. No command is started meanwhile; others that the
@@ -93,6 +93,8 @@ class BlockDevice {
   // For the queue. Never called on partitions.
   /// Interrupts off, queue lock held: programs the hardware and returns. May call finish() only later.
   virtual void start(BlockCommand& command) = 0;
+  /// The same, after one start() or several in a row: a device that can be told of many commands at once is told now.
+  virtual void end_of_starts() {}
   /// May sleep. Afterwards the device does not touch the command's memory and will not finish it.
   virtual void abort(BlockCommand& command) = 0;
 

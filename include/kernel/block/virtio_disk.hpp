@@ -37,6 +37,7 @@ class VirtioDisk final : public BlockDevice {
   /// Sets the device up, and name and limits from what it says. OutOfMemory, NotSupported, TimedOut. May sleep.
   Result<> init(char letter, u32 timeout_ms = BlockLimits{}.timeout_ms);
   void start(BlockCommand& command) override;
+  void end_of_starts() override;
   void abort(BlockCommand& command) override;
   /// True if the interrupt was this device's. Only after init().
   static bool on_interrupt(void* disk);

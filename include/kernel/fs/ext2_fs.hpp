@@ -14,9 +14,13 @@
 // A file that becomes shorter is so in memory at once. Without memory for its tables its blocks are cut later, before
 // anything else of it changes on the medium (finish_cut()).
 //
+// Many who sync at once share the work: each waits for the sync that runs, and then one of them does it for all who came
+// meanwhile.
+//
 // Locks: `mutex_` (LockRank::FileSystem) for everything that changes tables. Pages are read and written without it,
 // because what a file's pages lie on does not move while they exist; so write-back never waits for an operation that
-// waits for memory. Owner: the mount table.
+// waits for memory. `syncing_` (LockRank::TableSync) outside of it: who syncs. Owner: the mount table.
+// Source of the shared syncs: group commit (DeWitt and others, 1984).
 #pragma once
 
 #include "kernel/block/device.hpp"
@@ -161,11 +165,16 @@ class Ext2Super final : public SuperBlock, public BackingStore {
   Result<> may_change() REQUIRES(mutex_);
   Result<> finish_cut(Ext2File& file) REQUIRES(mutex_);
   Result<> cut(Ext2File& file, u64 size) REQUIRES(mutex_);
+  /// All that changed before sync_begins() gave this number is on the medium.
   Result<> sync_tables(u32 number);
   void note(Inode& inode) REQUIRES(mutex_);
   Result<> changed(Inode& directory, Result<> result) REQUIRES(mutex_);
 
   Ext2Tables tables_;
+  Mutex syncing_{LockRank::TableSync};
+  // Of the last syncs that ended well and with an error: what had its number by then.
+  u32 synced_to_ GUARDED_BY(syncing_) = 0, failed_to_ GUARDED_BY(syncing_) = 0;
+  Error failure_ GUARDED_BY(syncing_){};
   Mutex mutex_{LockRank::FileSystem};
   std::atomic<bool> leaving_{false};  // no new changes; under the mutex
   Ext2 fs_;

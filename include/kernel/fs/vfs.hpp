@@ -7,10 +7,10 @@
 // A file system derives from SuperBlock and works on inode numbers and names; caching, paths, open files, reference
 // counts and locks are done here, once for all.
 //
-// Locks, in this order: SuperBlock::names (read for everything that changes or looks up names; write, and then no
-// directory's mutex, for moves and for removing directories), Inode::mutex of the directory (LockRank::Directory) or
-// file (LockRank::File), then what the file system has inside (LockRank::FileSystem). All calls of a SuperBlock may
-// sleep. Errors are POSIX's, by their names in lib/result.hpp.
+// Locks, in this order: SuperBlock::names (read for everything that changes or looks up names, also for moving a file
+// within its directory; write, and then no directory's mutex, for all other moves and for removing directories),
+// Inode::mutex of the directory (LockRank::Directory) or file (LockRank::File), SuperBlock::attributes while they are
+// written, then what the file system has inside (LockRank::FileSystem). All calls of a SuperBlock may sleep. Errors are POSIX's, by their names in lib/result.hpp.
 //
 // Who does what: here it is decided whether a call is legal at all (types, own child, mount points, same file system,
 // read-only, lengths), by looking the names up first. The file system finds names, keeps link counts (also those of
@@ -96,6 +96,8 @@ class SuperBlock {
   virtual Result<FsStatistics> statistics() = 0;
 
   RwLock names{LockRank::Rename};
+  Mutex walk{LockRank::WriteAll};          // who walks through all inodes, and has marked those it has seen
+  Mutex attributes{LockRank::Attributes};  // held until write_inode() has taken what is no longer dirty
 
  protected:
   ~SuperBlock() = default;
