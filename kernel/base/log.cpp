@@ -57,6 +57,16 @@ class AllSinks final : public Sink {
 constinit SpinLock log_lock{LockRank::LogRing};
 constinit Ring ring GUARDED_BY(log_lock);
 constinit AllSinks all_sinks;
+
+class ConsoleSink final : public Sink {
+ public:
+  void write(std::string_view text) override {
+    const SpinGuard<IrqSave> guard{log_lock};
+    all_sinks.write(text);
+  }
+};
+constinit ConsoleSink locked_sinks;
+
 constinit LogLevel console_level = LogLevel::Info;
 constinit const char* line_prefix = "";
 
@@ -77,7 +87,8 @@ void vlog(LogLevel level, std::string_view format, FormatArgs args) {
   all_sinks.write("\n");
 }
 
-Sink& console_sink() { return all_sinks; }
+Sink& console_sink() { return locked_sinks; }
+Sink& panic_sink() { return all_sinks; }
 void set_console_loglevel(LogLevel level) { console_level = level; }
 void set_log_prefix(const char* prefix) { line_prefix = prefix; }
 void add_console_sink(Sink& sink) { all_sinks.add(sink); }

@@ -19,6 +19,12 @@ constinit Report reports[kMaxReports] = {};
 constinit u32 report_count = 0;
 constinit u32 panics = 0;
 
+template <typename... Args>
+void say(FormatString<std::type_identity_t<Args>...> format, const Args&... args) {
+  const FormatArg packed[] = {FormatArg{args}..., FormatArg{}};
+  vformat_to(panic_sink(), format.text, FormatArgs{packed, sizeof...(Args)});
+}
+
 /// A panic inside a panic says so once and stops.
 void enter_panic() {
   arch::disable_irqs();
@@ -31,8 +37,8 @@ void enter_panic() {
 }
 
 [[noreturn]] void finish_panic() {
-  for (u32 i = 0; i < report_count; ++i) reports[i](console_sink());
-  print("--- end of panic ---\n");
+  for (u32 i = 0; i < report_count; ++i) reports[i](panic_sink());
+  say("--- end of panic ---\n");
   if (panic_action == PanicAction::Exit) arch::debug_exit(arch::ExitCode::Panic);
   if (panic_action == PanicAction::Reboot) {
     for (u32 i = 0; i < reboot_seconds; ++i) arch::delay_microseconds(1'000'000);
@@ -41,7 +47,7 @@ void enter_panic() {
   arch::halt_forever();
 }
 
-void print_place(SourceLine where) { print("at {}:{}\n", where.file, where.line); }
+void print_place(SourceLine where) { say("at {}:{}\n", where.file, where.line); }
 
 }  // namespace
 
@@ -56,11 +62,11 @@ void add_panic_report(void (*report)(Sink&)) {
 
 void panic_at(SourceLine where, const char* format, FormatArgs args) {
   enter_panic();
-  print("\nPANIC: ");
-  vformat_to(console_sink(), format, args);
-  print("\n");
+  say("\nPANIC: ");
+  vformat_to(panic_sink(), format, args);
+  say("\n");
   print_place(where);
-  arch::print_backtrace(console_sink(), reinterpret_cast<u32>(__builtin_return_address(0)),
+  arch::print_backtrace(panic_sink(), reinterpret_cast<u32>(__builtin_return_address(0)),
                         reinterpret_cast<u32>(__builtin_frame_address(0)));
   finish_panic();
 }
@@ -76,8 +82,8 @@ namespace paean::arch {
 
 void fatal_trap(const TrapFrame& frame, std::string_view what) {
   enter_panic();
-  print("\nPANIC: {}\n", what);
-  print_frame(console_sink(), frame);
+  say("\nPANIC: {}\n", what);
+  print_frame(panic_sink(), frame);
   finish_panic();
 }
 

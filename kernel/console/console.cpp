@@ -1,5 +1,7 @@
 #include "kernel/console/console.hpp"
 
+#include "kernel/console/line_sink.hpp"
+
 namespace paean {
 
 namespace {
@@ -37,7 +39,10 @@ bool TypeAhead::requested() {
 void Console::feed(u8 byte, Sink& out) {
   const LineEditor::Event event = editor_.feed(byte, out);
   if (event == LineEditor::Event::None) return;
-  if (event == LineEditor::Event::Line) commands_.run_line(editor_.line(), out);
+  if (event == LineEditor::Event::Line) {
+    LineSink lines{out};
+    commands_.run_line(editor_.line(), lines);
+  }
   editor_.begin(out);
 }
 

@@ -5,6 +5,7 @@
 #include "kernel/bench/kbench.hpp"
 #include "kernel/boot_options.hpp"
 #include "kernel/console/console.hpp"
+#include "kernel/console/line_sink.hpp"
 #include "kernel/console_uart.hpp"
 #include "kernel/fs/vfs.hpp"
 #include "kernel/log_lines.hpp"
@@ -47,7 +48,8 @@ Outcome run_requested(const CommandLine& options) {
     if (run_benches(globs, console_sink()).failed != 0) outcome = Outcome::Bad;
   });
   options.for_each("run", [&](std::string_view commands) {
-    if (run_command_line(commands, console_sink()) != CommandStatus::Ok) outcome = Outcome::Bad;
+    LineSink lines{console_sink()};
+    if (run_command_line(commands, lines) != CommandStatus::Ok) outcome = Outcome::Bad;
   });
   return outcome;
 }

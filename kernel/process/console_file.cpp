@@ -1,6 +1,7 @@
 // Descriptors of the serial console: text out, lines in.
 #include <memory>
 
+#include "kernel/console/line_sink.hpp"
 #include "kernel/console_uart.hpp"
 #include "kernel/process/process.hpp"
 #include "lib/log.hpp"
@@ -76,10 +77,8 @@ class ConsoleFile final : public FileObject {
     return answer;
   }
   Answer write(CopySource from) override {
-    for (const u8 byte : from.kernel_bytes()) {
-      const char text = static_cast<char>(byte);
-      console_sink().write({&text, 1});
-    }
+    const std::span<const u8> bytes = from.kernel_bytes();
+    LineSink{console_sink()}.write({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     return static_cast<Answer>(from.size());
   }
   bool is_terminal() const override { return true; }

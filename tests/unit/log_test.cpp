@@ -1,8 +1,12 @@
 // The log ring: the newest lines are there, whole and in order. Debug lines stay off the console.
 #include "lib/log.hpp"
 
+#include <array>
+#include <utility>
+
 #include "access.hpp"
 #include "lib/symbols.hpp"
+#include "threads.hpp"
 
 namespace paean {
 
@@ -72,7 +76,60 @@ class Finder final : public LineReader {
   std::string_view what_;
 };
 
+constexpr std::string_view kPrinted = "# whole-line printed end\n", kLogged = "whole-line logged end";
+constexpr u32 kWholeLines = 100;
+
+/// Sees what the console shows while `watching`, line by line.
+class ConsoleWatch final : public Sink {
+ public:
+  void write(std::string_view text) override {
+    if (load(watching) == 0) return;
+    for (const char c : text) {
+      if (length_ < line_.size()) line_[length_++] = c;
+      if (c == '\n') end_line();
+    }
+  }
+  u32 watching = 0, printed = 0, logged = 0, broken = 0;
+
+ private:
+  void end_line() {
+    const std::string_view line{line_.data(), length_};
+    length_ = 0;
+    if (!contains(line, "whole-line")) return;
+    if (line == kPrinted)
+      ++printed;
+    else if (line.starts_with("# [") && line.substr(0, line.size() - 1).ends_with(kLogged))
+      ++logged;
+    else
+      ++broken;
+  }
+  std::array<char, 256> line_{};
+  usize length_ = 0;
+};
+constinit ConsoleWatch console_watch;
+
+void print_whole_lines(void*) {
+  for (u32 i = 0; i < kWholeLines; ++i) console_sink().write(kPrinted);
+}
+
 }  // namespace
+
+// Two CPUs at once: what one call writes stays together.
+KTEST(log, no_line_lands_in_another) {
+  static constinit bool added = false;
+  if (!std::exchange(added, true)) add_console_sink(console_watch);
+  console_watch.printed = console_watch.logged = console_watch.broken = 0;
+  {
+    Crew<1> crew;
+    store(console_watch.watching, 1);
+    REQUIRE(crew.add("print", print_whole_lines, nullptr, elsewhere()));
+    for (u32 i = 0; i < kWholeLines; ++i) log_info("{}", kLogged);
+  }
+  store(console_watch.watching, 0);
+  EXPECT_EQ(console_watch.broken, 0u);
+  EXPECT_EQ(console_watch.printed, kWholeLines);
+  EXPECT_EQ(console_watch.logged, kWholeLines);
+}
 
 KTEST(log, the_newest_lines_are_kept_in_order) {
   constexpr u32 kLines = 4000;  // more than the ring holds
