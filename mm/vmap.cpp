@@ -47,9 +47,7 @@ void end_area(const void* at, VmKind kind, const char* what, const void* caller)
   VmArea* area = claim_area(at, kind, what, caller);
   if (area == nullptr) return;
   for_each_entry(*area, [](arch::Pte& entry) { entry.clear(); });
-  const u32 generation = arch::tlb_new_generation();
-  arch::note_unmapped(area->start(), area->used, generation);
-  arch::tlb_wait_for_generation(generation);
+  arch::tlb_shootdown(area->start(), area->used);
   return_area(*area);
 }
 

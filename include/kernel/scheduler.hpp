@@ -47,6 +47,8 @@ class Thread {
   // Written by the CPU that runs it.
   u32 slices = 0;
   u32 runs = 0;
+  u32 mutexes = 0;          // that it holds
+  bool slice_over = false;  // it goes on until it holds none
 
   // Ring 3: written by the thread itself, or before it runs.
   void* user = nullptr;
@@ -107,6 +109,9 @@ void begin_scheduling(Thread* running, Thread* idle);
 void enter_in_table(Thread* thread);
 /// A dead thread has left its stack. Interrupts off.
 void bury(Thread* thread);
+
+/// The running thread's time slice was over while it held a mutex, and it holds none any more.
+void slice_ends_after_all(Thread* running);
 
 /// From the boot CPU's tick: wakes the sleepers whose time has come.
 void expire_timers();

@@ -31,6 +31,7 @@ class CAPABILITY("mutex") Mutex {
     Thread* nobody = nullptr;
     return __atomic_compare_exchange_n(&owner_, &nobody, me, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
   }
+  bool take_while_owner_runs(Thread* me);
   Thread* owner_ = nullptr;
   WaitQueue queue_;
   LockUse use_;

@@ -53,6 +53,8 @@ void reap_threads();
 
 /// The running thread; nullptr before init_threads().
 Thread* current_thread();
+/// A hint: it runs at this moment, not on this CPU. `thread` need not exist any more.
+bool runs_elsewhere(const Thread* thread);
 std::string_view thread_name(const Thread* thread);
 u32 thread_id(const Thread* thread);
 /// Time slices that it has used or begun; switches to it.

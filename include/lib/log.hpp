@@ -33,8 +33,8 @@ void log_warning(FormatString<std::type_identity_t<Args>...> format, const Args&
   vlog(LogLevel::Warning, format.text, FormatArgs{packed, sizeof...(Args)});
 }
 
-/// Raw text to every console sink. Newlines become CR LF where the device needs it. What one call writes stays together:
-/// no log line comes between, so that whole lines are best written in one (kernel/console/line_sink.hpp).
+/// Raw text to every console sink. Newlines become CR LF where the device needs it. What one call writes stays
+/// together: no log line comes between, so that whole lines are best written in one (kernel/console/line_sink.hpp).
 Sink& console_sink();
 /// The same for who ends the kernel, without a lock: it may be one of a CPU that has been stopped.
 Sink& panic_sink();

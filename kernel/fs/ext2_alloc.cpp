@@ -30,15 +30,26 @@ u32 first_clear(std::span<const u8> bits, u32 from, u32 end) {
   return found < end ? found : kNone;
 }
 
+constexpr auto kAnyBit = [](u32) { return 0u; };
+
 /// The bits of one byte, from bit `from` on, as many as `bits` says or as there are.
 u8 mask_of(u32 from, u32 bits) { return static_cast<u8>(((1u << std::min(bits, 8 - from)) - 1) << from); }
 
 }  // namespace
 
-Result<u32> Ext2Alloc::find_clear(u32 bitmap, u32 from, u32 end) {
+/// The first clear bit in [from, end) that may be had: behind one that may not `end_of_forbidden(bit)` says where to
+/// look on, and 0 of one that may. kNone.
+template <typename EndOfForbidden>
+Result<u32> Ext2Alloc::find_clear(u32 bitmap, u32 from, u32 end, EndOfForbidden end_of_forbidden) {
   u32 found = kNone;
-  TRY(volume_.view(volume_.geometry().offset_of(bitmap), (end + 31) / 32 * 4,
-                   [&](std::span<const u8> bits) { found = first_clear(bits, from, end); }));
+  TRY(volume_.view(volume_.geometry().offset_of(bitmap), (end + 31) / 32 * 4, [&](std::span<const u8> bits) {
+    for (u32 at = from;;) {
+      found = first_clear(bits, at, end);
+      if (found == kNone) return;
+      at = end_of_forbidden(found);
+      if (at == 0) return;
+    }
+  }));
   return found;
 }
 
@@ -108,15 +119,12 @@ u32 Ext2Alloc::end_of_forbidden(const Search& search, u32 block) const {
 /// The first free block of a group from bit `from` on that the search may have; kNone.
 Result<u32> Ext2Alloc::find_block(Search& search, u32 from, u32 end) {
   const u32 start = volume_.geometry().group_start(search.group);
-  while (from < end) {
-    const u32 bit = TRY(find_clear(search.bitmap, from, end));
-    if (bit == kNone) return kNone;
+  return find_clear(search.bitmap, from, end, [&](u32 bit) {
     const u32 behind = end_of_forbidden(search, start + bit);
-    if (behind == 0) return bit;
+    if (behind == 0) return 0u;
     search.left_some = true;
-    from = behind - start;
-  }
-  return kNone;
+    return behind - start;
+  });
 }
 
 Result<u32> Ext2Alloc::take_block_in(u32 group, u32 from, u32 inode, Use use) {
@@ -223,7 +231,7 @@ Result<u32> Ext2Alloc::take_inode(u32 parent, Kind kind) {
     const u32 base = group * geometry.inodes_per_group;
     const u32 from = base + 1 < geometry.first_inode ? geometry.first_inode - 1 - base : 0;
     const u32 end = geometry.inodes_per_group;
-    const u32 bit = from < end ? TRY(find_clear(record.inode_bitmap, from, end)) : kNone;
+    const u32 bit = from < end ? TRY(find_clear(record.inode_bitmap, from, end, kAnyBit)) : kNone;
     if (bit == kNone) return std::unexpected(volume_.corrupt("no free inode, against the count, in group", group));
     TRY(volume_.fetch_group(group));
     TRY(set_bit(record.inode_bitmap, bit));

@@ -377,15 +377,6 @@ void InodeCache::for_each(SuperBlock& super, void (*visit)(void* context, Inode&
   }
 }
 
-u32 InodeCache::dirty_pages(SuperBlock& super) {
-  u32 pages = 0;
-  const auto add = [](void* sum, Inode& inode) {
-    if (inode.contents != nullptr) *static_cast<u32*>(sum) += inode.contents->dirty_pages();
-  };
-  for_each(super, add, &pages);
-  return pages;
-}
-
 FileCaches InodeCache::count() {
   const SpinGuard<NoIrq> guard{names_lock};
   return {.inodes = static_cast<u32>(lists->table.size()),

@@ -124,13 +124,23 @@ Result<> MountTable::mount(std::string_view source, std::string_view path, std::
   return std::unexpected(Error::NotFound);
 }
 
+/// Of its files, in memory.
+static u32 dirty_pages(SuperBlock& super) {
+  u32 pages = 0;
+  const auto add = [](void* sum, Inode& inode) {
+    if (inode.contents != nullptr) *static_cast<u32*>(sum) += inode.contents->dirty_pages();
+  };
+  InodeCache::for_each(super, add, &pages);
+  return pages;
+}
+
 Result<> MountTable::unmount(std::string_view path, UnmountMode mode) {
   const MutexGuard guard{mount_lock};
   InodeRef root = TRY(resolve(path, Links::Follow));
   Mount* mount = mount_with_root(*root);
   if (mount == nullptr) return std::unexpected(Error::InvalidArgument);
   if (!mount->covered) return std::unexpected(Error::Busy);
-  const u32 dirty = InodeCache::dirty_pages(*mount->super);
+  const u32 dirty = dirty_pages(*mount->super);
   Result<> written = InodeCache::write_all(*mount->super);
   if (written) written = mount->super->sync();
   if (!written && (mode == UnmountMode::Clean || written.error() == Error::OutOfMemory)) return written;

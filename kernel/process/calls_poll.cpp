@@ -60,20 +60,19 @@ class PollList {
     return look;
   }
 
-  /// How many are ready, 0 when the time is over (nullptr: never), or kInterrupted.
+  /// How many are ready, 0 when the time is over (nullptr: never), or kRestartUnlessHandled.
   Answer wait(const u64* timeout_ns) const {
     constexpr u32 kLookMs = 10, kLongestMs = 1000;
-    const u64 end = timeout_ns != nullptr ? monotonic_ns() + *timeout_ns : 0;
+    const Deadline deadline{timeout_ns};
     for (;;) {
       Look seen = look();
       if (seen.ready != 0) return static_cast<Answer>(seen.ready);
-      if (interrupted()) return err::kInterrupted;
-      u64 left = u64{kLongestMs} * kMillisecond;
-      if (timeout_ns != nullptr) {
-        const u64 present = monotonic_ns();
-        if (present >= end) return 0;
-        left = std::min(left, end - present);
+      if (interrupted()) {
+        deadline.keep();
+        return err::kRestartUnlessHandled;
       }
+      if (deadline.over()) return 0;
+      const u64 left = std::min(deadline.left(), u64{kLongestMs} * kMillisecond);
       const u32 ms = seen.terminal ? kLookMs : static_cast<u32>((left + kMillisecond - 1) / kMillisecond);
       (void)pollers.wait_for_ms(ms, [&] {
         seen = look();
@@ -121,7 +120,7 @@ class CallMask {
   /// The signal that has interrupted the call sees its mask; the old one comes back after that.
   static Answer end(Answer answer) {
     Task& me = current_task();
-    if (answer != err::kInterrupted && std::exchange(me.restore_blocked, false))
+    if (answer != err::kRestartUnlessHandled && std::exchange(me.restore_blocked, false))
       set_blocked(me, me.blocked_before_suspend);
     return answer;
   }

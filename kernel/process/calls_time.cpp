@@ -1,5 +1,6 @@
 // Calls about time. Clocks are read from the TSC; sleeps end at ticks.
 #include <algorithm>
+#include <utility>
 
 #include "arch/tsc.hpp"
 #include "kernel/fs/file_time.hpp"
@@ -45,7 +46,7 @@ Answer sleep(Clock clock, u32 flags, u32 request, u32 left) {
   const Deadline deadline{&time};
   while (deadline.sleep()) {
     if (!interrupted()) continue;
-    if ((flags & kAbsolute) != 0) return err::kRestart;
+    if ((flags & kAbsolute) != 0) return err::kRestartUnlessHandled;
     if (left != 0) {
       const u64 rest = deadline.left();
       Time answer{};
@@ -53,7 +54,8 @@ Answer sleep(Clock clock, u32 flags, u32 request, u32 left) {
       answer.nanoseconds = static_cast<u32>(rest % kSecond);
       if (!put_user(VirtAddr{left}, answer)) return err::kFault;
     }
-    return err::kInterrupted;
+    deadline.keep();
+    return err::kRestartUnlessHandled;
   }
   return 0;
 }
@@ -86,10 +88,15 @@ u64 real_ns() {
 }
 
 Deadline::Deadline(const u64* nanoseconds) : never_(nanoseconds == nullptr) {
-  if (!never_) at_ = monotonic_ns() + *nanoseconds;
+  const u64 kept = std::exchange(current_task().kept_deadline, 0);
+  if (!never_) at_ = kept != 0 ? kept : monotonic_ns() + *nanoseconds;
+}
+void Deadline::keep() const {
+  if (!never_) current_task().kept_deadline = at_;
 }
 bool Deadline::over() const { return !never_ && monotonic_ns() >= at_; }
 u64 Deadline::left() const {
+  if (never_) return ~u64{0};
   const u64 present = monotonic_ns();
   return present >= at_ ? 0 : at_ - present;
 }

@@ -4,6 +4,7 @@
 #include "kernel/console/line_sink.hpp"
 #include "kernel/console_uart.hpp"
 #include "kernel/process/process.hpp"
+#include "lib/bytes.hpp"
 #include "lib/log.hpp"
 #include "mm/kmalloc.hpp"
 
@@ -78,7 +79,7 @@ class ConsoleFile final : public FileObject {
   }
   Answer write(CopySource from) override {
     const std::span<const u8> bytes = from.kernel_bytes();
-    LineSink{console_sink()}.write({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    LineSink{console_sink()}.write({chars_at(bytes.data()), bytes.size()});
     return static_cast<Answer>(from.size());
   }
   bool is_terminal() const override { return true; }

@@ -73,10 +73,12 @@ Answer wait(VirtAddr at, u32 expected, u32 mask, const u64* timeout_ns) {
   } else {
     const Deadline deadline{timeout_ns};
     while (!__atomic_load_n(&me.woken, __ATOMIC_ACQUIRE) && answer == 0) {
-      if (interrupted())
-        answer = err::kRestart;
-      else if (!deadline.sleep())
+      if (interrupted()) {
+        deadline.keep();
+        answer = timeout_ns != nullptr ? err::kRestartUnlessHandled : err::kRestart;
+      } else if (!deadline.sleep()) {
         answer = err::kTimedOut;
+      }
     }
   }
   const SpinGuard<IrqSave> guard{futex_lock};

@@ -164,7 +164,7 @@ bool become_zombie_locked(Process& process) NO_THREAD_SAFETY_ANALYSIS {
   while (Process* child = process.children.first()) {
     process.children.erase(*child);
     child->parent = nullptr;
-    free_stopped_orphan_locked(*child);
+    note_lost_parent_locked(*child);
     if (child->state == Process::State::Zombie) orphans.push_back(*child);
   }
   (void)process.changed.wake_all();

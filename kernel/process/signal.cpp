@@ -76,11 +76,16 @@ void stop_locked(Process& process, u32 signal) {
   tell_parent_locked(process, kSigChild);
 }
 
-void go_on_locked(Process& process) {
-  if (!std::exchange(process.stopped, false)) return;
+void wake_tasks_locked(Process& process) {
   for (Task* task = process.tasks; task != nullptr; task = task->next) {
     if (task->thread != nullptr) unpark(task->thread);
   }
+}
+
+void go_on_locked(Process& process) {
+  if (!std::exchange(process.stopped, false)) return;
+  process.lost_parent = false;
+  wake_tasks_locked(process);
 }
 
 /// What a signal does even where it is blocked or ignored.
@@ -124,11 +129,20 @@ u32 take_signal(Task& task, SignalAction& action) {
   return signal;
 }
 
+/// Until something happens to the process.
+void wait_while_stopped(Process& process) {
+  if (!__atomic_load_n(&process.lost_parent, __ATOMIC_RELAXED)) return park();
+  const SpinGuard<IrqSave> guard{process_lock};
+  if (!std::exchange(process.lost_parent, false) || is_looked_after_locked(process)) return;
+  send_signal_locked(process, kSigHangUp);
+  send_signal_locked(process, kSigContinue);
+}
+
 /// The next one to deliver; 0 if there is none. Sleeps while the process is stopped; also 0 if it is to end meanwhile.
 u32 next_signal(Task& task, SignalAction& action) {
-  const Process& process = *task.process;
+  Process& process = *task.process;
   for (;;) {
-    while (__atomic_load_n(&process.stopped, __ATOMIC_RELAXED) && !process.ending) park();
+    while (__atomic_load_n(&process.stopped, __ATOMIC_RELAXED) && !process.ending) wait_while_stopped(process);
     if (process.ending && process.survivor != &task) return 0;
     const u32 signal = take_signal(task, action);
     if (signal != kHasStopped) return signal;
@@ -152,6 +166,7 @@ void settle_call(arch::TrapFrame& frame, const SignalAction* action) {
 void run_handler(arch::TrapFrame& frame, Task& me, u32 signal, const SignalAction& action) {
   const SignalSet before = me.restore_blocked ? me.blocked_before_suspend : me.blocked;
   me.restore_blocked = false;
+  me.kept_deadline = 0;  // the handler may wait for something else
   if (!push_signal_frame(frame, me, signal, action, before)) {
     end_process(*me.process, kSigSegv);
     return;
@@ -182,10 +197,10 @@ void tell_parent_locked(Process& process, u32 signal) {
   (void)parent->changed.wake_all();
 }
 
-void free_stopped_orphan_locked(Process& orphan) {
-  if (!orphan.stopped || is_looked_after_locked(orphan)) return;
-  send_signal_locked(orphan, kSigHangUp);
-  send_signal_locked(orphan, kSigContinue);
+void note_lost_parent_locked(Process& orphan) {
+  if (!orphan.stopped) return;
+  orphan.lost_parent = true;
+  wake_tasks_locked(orphan);
 }
 
 void send_signal_locked(Process& process, u32 signal) {

@@ -113,6 +113,7 @@ void switch_away(RunQueue& queue) NO_THREAD_SAFETY_ANALYSIS {
   check_stack(from);
   arch::check_cr3_reload();
   need_resched.set(0);
+  from->slice_over = false;
   Thread* to = choose_next(queue, from);
   to->state = ThreadState::Running;
   if (to == from) return queue.lock.unlock();
@@ -222,10 +223,19 @@ void scheduler_tick() {
   ++running->slices;
   if (me == 0) expire_timers();
   const RunQueue& queue = queues[me];
-  if (queue.ready_mask != 0 &&
-      (running == queue.idle || queue.best_priority() >= static_cast<u32>(running->priority))) {
-    need_resched.set(1);
-  }
+  if (queue.ready_mask == 0) return;
+  const u32 best = queue.best_priority(), own = static_cast<u32>(running->priority);
+  if (running != queue.idle && best < own) return;
+  // Who holds a mutex would keep all those waiting who come for it during everybody else's slices.
+  const bool goes_on = best == own && running->mutexes != 0 && !running->slice_over;
+  running->slice_over = goes_on;
+  if (!goes_on) need_resched.set(1);
+}
+
+void slice_ends_after_all(Thread* running) {
+  running->slice_over = false;
+  need_resched.set(1);
+  preempt_check();
 }
 
 void begin_scheduling(Thread* running, Thread* idle) {

@@ -1,6 +1,21 @@
 #include "kernel/sync.hpp"
 
+#include "arch/irq.hpp"
+#include "kernel/scheduler.hpp"
+
 namespace paean {
+
+/// As long as its owner runs on another CPU it will soon be free: sooner than a sleeper wakes up. False: sleep.
+bool Mutex::take_while_owner_runs(Thread* me) {
+  constexpr u32 kMostLooks = 1000;
+  for (u32 i = 0; i < kMostLooks && need_resched.is_zero(); ++i) {
+    const Thread* owner = holder();
+    if (owner == nullptr && take(me)) return true;
+    if (owner != nullptr && !runs_elsewhere(owner)) return false;
+    arch::cpu_relax();
+  }
+  return false;
+}
 
 void Mutex::lock() NO_THREAD_SAFETY_ANALYSIS {
   might_sleep("Mutex::lock");
@@ -8,15 +23,17 @@ void Mutex::lock() NO_THREAD_SAFETY_ANALYSIS {
   if (holder() == me) [[unlikely]]
     panic("thread {} takes a mutex that it holds", thread_name(me));
   note_sleeping_wanted(use_);
-  if (take(me)) [[likely]]
-    return;
-  queue_.wait([&] { return take(me); });
+  if (!take(me) && !take_while_owner_runs(me)) [[unlikely]]
+    queue_.wait([&] { return take(me); });
+  ++me->mutexes;
 }
 
 bool Mutex::try_lock() NO_THREAD_SAFETY_ANALYSIS {
   might_sleep("Mutex::try_lock");
-  if (!take(current_thread())) return false;
+  Thread* me = current_thread();
+  if (!take(me)) return false;
   note_sleeping_wanted(use_);
+  ++me->mutexes;
   return true;
 }
 
@@ -27,6 +44,8 @@ void Mutex::unlock() NO_THREAD_SAFETY_ANALYSIS {
   note_sleeping_released(use_);
   __atomic_store_n(&owner_, nullptr, __ATOMIC_RELEASE);  // before the look at the queue, see WaitQueue::waiting()
   if (queue_.waiting() != 0) (void)queue_.wake_one();
+  if (--me->mutexes == 0 && me->slice_over) [[unlikely]]
+    slice_ends_after_all(me);
 }
 
 bool Semaphore::try_down() {

@@ -174,6 +174,12 @@ void enter_in_table(Thread* thread) {
 
 HeldLocks& held_sleeping_locks() { return running_thread.get()->sleeping_locks; }
 Thread* current_thread() { return running_thread.get(); }
+bool runs_elsewhere(const Thread* thread) {
+  for (u32 cpu = 0; cpu < arch::online_cpus(); ++cpu) {
+    if (__atomic_load_n(&running_thread.on(cpu), __ATOMIC_RELAXED) == thread) return cpu != arch::this_cpu();
+  }
+  return false;
+}
 std::string_view thread_name(const Thread* thread) { return thread != nullptr ? thread->name : "(boot)"; }
 u32 thread_id(const Thread* thread) { return thread->id; }
 u32 thread_slices(const Thread* thread) { return __atomic_load_n(&thread->slices, __ATOMIC_RELAXED); }

@@ -37,7 +37,68 @@ void add_up(void* argument) {
   }
 }
 
+/// One who holds a mutex while time slices end, and one of the same CPU and priority who wants to run.
+struct Slices {
+  Mutex mutex{LockRank::TestSleep};
+  u32 rounds = 0, over = 0;  // of the other one; the test is over
+  bool kept_to_the_release = false, others_run_at_last = false;
+};
+void count_rounds(void* argument) {
+  auto& slices = *static_cast<Slices*>(argument);
+  while (load(slices.over) == 0) (void)add(slices.rounds, 1);
+}
+/// How often the other one has come to run before so many ticks of ours are over.
+u32 rounds_in(const Slices& slices, u32 ticks) {
+  const u32 before = load(slices.rounds), start = thread_slices(current_thread());
+  while (thread_slices(current_thread()) - start < ticks) arch::cpu_relax();
+  return load(slices.rounds) - before;
+}
+void hold_mutex(void* argument) {
+  auto& slices = *static_cast<Slices*>(argument);
+  for (u32 i = 0; i < 20 && !slices.kept_to_the_release; ++i) {  // a busy host makes two ticks of one
+    slices.mutex.lock();
+    const u32 meanwhile = rounds_in(slices, 1), then = load(slices.rounds);
+    slices.mutex.unlock();
+    slices.kept_to_the_release = meanwhile == 0 && load(slices.rounds) != then;
+  }
+  const MutexGuard guard{slices.mutex};
+  slices.others_run_at_last = rounds_in(slices, 3) != 0;
+}
+
 }  // namespace
+
+KTEST(sync, a_slice_ends_when_the_mutex_is_released) {
+  Slices slices;
+  Crew<1> other, holder;
+  REQUIRE(other.add("counts", count_rounds, &slices, here()));
+  REQUIRE(holder.add("holds", hold_mutex, &slices, here()));
+  holder.join();
+  store(slices.over, 1);
+  EXPECT(slices.kept_to_the_release);
+  EXPECT(slices.others_run_at_last);
+}
+
+// Both CPUs at work: whoever finds the mutex taken has it sooner than he could have slept.
+KTEST(sync, mutex_of_a_running_owner_is_waited_for, .flags = TestFlag::NeedsSmp) {
+  Sum sum;
+  u32 runs = ~0u;
+  for (u32 i = 0; i < 10 && runs > kRounds / 10; ++i) {  // a busy host stops owners
+    Crew<2> crew;
+    const auto add_quickly = [](void* argument) {
+      auto& mine = *static_cast<Sum*>(argument);
+      for (u32 round = 0; round < kRounds; ++round) {
+        const MutexGuard guard{mine.mutex};
+        ++mine.value;
+      }
+    };
+    REQUIRE(crew.add("adds", add_quickly, &sum, here()));
+    REQUIRE(crew.add("adds", add_quickly, &sum, elsewhere()));
+    while (load(sum.value) != (i + 1) * 2 * kRounds) thread_sleep_ms(10);
+    runs = thread_runs(crew[0]) + thread_runs(crew[1]);
+    crew.join();
+  }
+  EXPECT(runs <= kRounds / 10);
+}
 
 KTEST(sync, mutex_excludes, .flags = TestFlag::Slow) {
   Sum sum;

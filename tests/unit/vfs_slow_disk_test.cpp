@@ -90,7 +90,8 @@ KTEST(vfs, a_slow_disk_holds_up_no_other_file_system) {
   EXPECT(look.mounts >= 3);
 }
 
-// Who comes while somebody syncs cannot use that sync, which may have passed the tables already, but all can use the next.
+// Who comes while somebody syncs cannot use that sync, which may have passed the tables already; but all can use the
+// next one.
 KTEST(vfs, who_waits_for_a_sync_shares_the_next_one) {
   Ext2Space space{64};
   REQUIRE(space.ready());

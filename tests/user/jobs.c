@@ -1,10 +1,14 @@
 /* What a shell does with its children: whom it waits for, and groups of them; stopping and going on. */
 #define _GNU_SOURCE
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tap.h"
@@ -210,6 +214,54 @@ static void test_who_may_be_grouped(char *self) {
   close(ends[1]);
 }
 
+static long long milliseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* Each for a second, with nothing to wait for. */
+static int sleeps(void) { return nanosleep(&(struct timespec){1, 0}, NULL) == 0; }
+static int polls(void) { return poll(NULL, 0, 1000) == 0; }
+static int selects(void) { return select(0, NULL, NULL, NULL, &(struct timeval){1, 0}) == 0; }
+static int waits_for_a_word(void) {
+  int word = 0;
+  return syscall(SYS_futex, &word, 0, 0, &(struct timespec){1, 0}, NULL, 0) == -1 && errno == ETIMEDOUT;
+}
+
+/* A call that was stopped in its middle goes on, and ends when it would have. On a busy machine it may end late. */
+static int a_stop_is_no_end(int (*const waits[])(void), int count) {
+  int on_time = 1, status = 0;
+  pid_t leader = 0;
+  for (int i = 0; i < count; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const long long begin = milliseconds();
+      const int well = waits[i]();
+      const long long took = milliseconds() - begin;
+      _exit(!well || took < 1000 ? 1 : took < 1700 ? 2 : 3);
+    }
+    if (i == 0) leader = child;
+    CHECK(setpgid(child, leader) == 0);
+  }
+  usleep(200000);
+  CHECK(kill(-leader, SIGSTOP) == 0);
+  usleep(700000);
+  CHECK(kill(-leader, SIGCONT) == 0);
+  for (int i = 0; i < count; ++i) {
+    CHECK(waitpid(-leader, &status, 0) > 0 && WEXITSTATUS(status) >= 2);
+    on_time = on_time && WEXITSTATUS(status) == 2;
+  }
+  return on_time;
+}
+
+static void test_stopped_while_waiting(void) {
+  int (*const waits[])(void) = {sleeps, polls, selects, waits_for_a_word};
+  int on_time = 0;
+  for (int i = 0; i < 5 && !on_time; ++i) on_time = a_stop_is_no_end(waits, 4);
+  CHECK(on_time);
+}
+
 int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   if (argc > 1 && strcmp(argv[1], "idle") == 0) {
@@ -223,5 +275,6 @@ int main(int argc, char **argv) {
   test_stops_of_a_job();
   test_calls_and_handlers();
   test_who_may_be_grouped(argv[0]);
+  test_stopped_while_waiting();
   return tap_end();
 }

@@ -65,7 +65,8 @@ class Ext2Alloc {
   u32 end_of_forbidden(const Search& search, u32 block) const;
   void reserve(u32 inode, u32 goal, u32 block);
   Result<> give_in_group(u32 group, u32 from, u32 blocks);
-  Result<u32> find_clear(u32 bitmap, u32 from, u32 end);
+  template <typename EndOfForbidden>
+  Result<u32> find_clear(u32 bitmap, u32 from, u32 end, EndOfForbidden end_of_forbidden);
   Result<> set_bit(u32 bitmap, u32 bit);
   Result<> clear_bits(u32 bitmap, u32 from, u32 bits);
   bool suits(const Ext2GroupRecord& record, Kind kind) const;

@@ -14,8 +14,8 @@
 // A file that becomes shorter is so in memory at once. Without memory for its tables its blocks are cut later, before
 // anything else of it changes on the medium (finish_cut()).
 //
-// Many who sync at once share the work: each waits for the sync that runs, and then one of them does it for all who came
-// meanwhile.
+// Many who sync at once share the work: each waits for the sync that runs, and then one of them does it for all who
+// came meanwhile.
 //
 // Locks: `mutex_` (LockRank::FileSystem) for everything that changes tables. Pages are read and written without it,
 // because what a file's pages lie on does not move while they exist; so write-back never waits for an operation that

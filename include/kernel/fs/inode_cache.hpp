@@ -51,8 +51,6 @@ class InodeCache {
   static void drop_all(SuperBlock& super);
   /// Contents and attributes of all of them go to the file system; the first error.
   static Result<> write_all(SuperBlock& super);
-  /// Pages of files that write_all() would write.
-  static u32 dirty_pages(SuperBlock& super);
   /// Calls `visit` with each inode that a file system has in memory, once, under no lock.
   static void for_each(SuperBlock& super, void (*visit)(void* context, Inode& inode), void* context);
   /// The attributes of one, if they have changed.

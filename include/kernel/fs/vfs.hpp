@@ -10,7 +10,8 @@
 // Locks, in this order: SuperBlock::names (read for everything that changes or looks up names, also for moving a file
 // within its directory; write, and then no directory's mutex, for all other moves and for removing directories),
 // Inode::mutex of the directory (LockRank::Directory) or file (LockRank::File), SuperBlock::attributes while they are
-// written, then what the file system has inside (LockRank::FileSystem). All calls of a SuperBlock may sleep. Errors are POSIX's, by their names in lib/result.hpp.
+// written, then what the file system has inside (LockRank::FileSystem). All calls of a SuperBlock may sleep. Errors are
+// POSIX's, by their names in lib/result.hpp.
 //
 // Who does what: here it is decided whether a call is legal at all (types, own child, mount points, same file system,
 // read-only, lengths), by looking the names up first. The file system finds names, keeps link counts (also those of

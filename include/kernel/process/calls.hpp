@@ -21,11 +21,14 @@ u64 real_ns();
 /// A time to wait until; without one there is no end.
 class Deadline {
  public:
-  /// From now on; nullptr: never.
+  /// From now on, or as it was when the call began, if that begins again; nullptr: never.
   explicit Deadline(const u64* nanoseconds);
+  /// The call ends with kRestartUnlessHandled: it is to end at the same time if it begins again.
+  void keep() const;
   /// Sleeps until the time is over, somebody unparks the thread, or some time has passed. False if it is over.
   bool sleep() const;
   bool over() const;
+  /// Nanoseconds.
   u64 left() const;
 
  private:

@@ -49,6 +49,7 @@ struct Task {
   SignalSet blocked = 0;
   SignalSet blocked_before_suspend = 0;
   bool restore_blocked = false;
+  u64 kept_deadline = 0;  // of a call that begins again, in nanoseconds of monotonic_ns(); 0: none
   SignalFault fault{};
   VirtAddr alternate_stack{};
   u32 alternate_bytes = 0;
@@ -65,6 +66,7 @@ class Process {
   enum class State : u8 { Alive, Zombie } state = State::Alive;
   bool ending = false;       // exit_group, a fatal signal or exec: all tasks (but one) end
   bool stopped = false;      // its tasks wait for SIGCONT on their way to ring 3
+  bool lost_parent = false;  // while it was stopped: it has to look whether anybody can still continue it
   bool executed = false;     // runs another program than its parent's
   bool passed_over = false;  // was to end for others' memory, and did not in time
   Task* survivor = nullptr;  // the one that executes a new program

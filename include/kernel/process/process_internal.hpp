@@ -15,8 +15,9 @@ void reap_orphans();
 
 /// The process was about to stop, has gone on, or has ended: whoever waits for it looks. process_lock is held.
 void tell_parent_locked(Process& process, u32 signal);
-/// Its parent has ended: a group that nobody can continue any more is not left stopped. process_lock is held.
-void free_stopped_orphan_locked(Process& orphan);
+/// Its parent has ended: a group that nobody can continue any more is not left stopped. The process finds that out by
+/// itself, because it takes a look at all the others, and there may be thousands. process_lock is held.
+void note_lost_parent_locked(Process& orphan);
 
 /// end_process() with process_lock held.
 void end_process_locked(Process& process, u32 status);
