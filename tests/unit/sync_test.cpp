@@ -80,24 +80,27 @@ KTEST(sync, a_slice_ends_when_the_mutex_is_released) {
 
 // Both CPUs at work: whoever finds the mutex taken has it sooner than he could have slept.
 KTEST(sync, mutex_of_a_running_owner_is_waited_for, .flags = TestFlag::NeedsSmp) {
+  constexpr u32 kTurns = 1000;
   Sum sum;
   u32 runs = ~0u;
-  for (u32 i = 0; i < 10 && runs > kRounds / 10; ++i) {  // a busy host stops owners
+  for (u32 i = 0; i < 10 && runs > kTurns / 20; ++i) {  // a busy host stops owners
     Crew<2> crew;
-    const auto add_quickly = [](void* argument) {
+    const auto take_turns = [](void* argument) {
       auto& mine = *static_cast<Sum*>(argument);
-      for (u32 round = 0; round < kRounds; ++round) {
+      for (u32 turn = 0; turn < kTurns; ++turn) {
         const MutexGuard guard{mine.mutex};
-        ++mine.value;
+        for (u32 step = 0; step < 1000; ++step) (void)__atomic_fetch_add(&mine.value, 1, __ATOMIC_RELAXED);
       }
     };
-    REQUIRE(crew.add("adds", add_quickly, &sum, here()));
-    REQUIRE(crew.add("adds", add_quickly, &sum, elsewhere()));
-    while (load(sum.value) != (i + 1) * 2 * kRounds) thread_sleep_ms(10);
+    const u32 end = sum.value + 2 * kTurns * 1000;
+    REQUIRE(crew.add("turns", take_turns, &sum, here()));
+    REQUIRE(crew.add("turns", take_turns, &sum, elsewhere()));
+    while (load(sum.value) != end) thread_sleep_ms(10);
     runs = thread_runs(crew[0]) + thread_runs(crew[1]);
     crew.join();
   }
-  EXPECT(runs <= kRounds / 10);
+  test.note("{} switches to the two in {} turns", runs, 2 * kTurns);
+  EXPECT(runs <= kTurns / 20);
 }
 
 KTEST(sync, mutex_excludes, .flags = TestFlag::Slow) {
