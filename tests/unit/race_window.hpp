@@ -59,7 +59,7 @@ class WindowKmap {
  public:
   using Pool = KmapPool<Machine>;
   using Slot = Pool::Slot;
-  static constexpr Order kMemory{5};
+  static constexpr Order kMemory{6};
   static_assert(sizeof(Pool) <= PageCount{kMemory}.bytes());
 
   WindowKmap() : memory_(alloc_pages(AllocFlags::Kernel, kMemory, Owner::Test)) {
