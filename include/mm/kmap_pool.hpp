@@ -34,8 +34,8 @@ class KmapPool {
  public:
   static constexpr u32 kMaxSlots = 1024;
 
-  /// Two cache lines each. A hit writes the first one of its own slot and no other. Who looks for a page reads the second
-  /// one of slots on his way, which hits on other CPUs leave alone. Read-only outside, but for the place.
+  /// Two cache lines each. A hit writes the first one of its own slot and no other. Who looks for a page reads the
+  /// second one of slots on his way, which hits on other CPUs leave alone. Read-only outside, but for the place.
   struct alignas(128) Slot {
     std::atomic<i32> count{kClean};
     alignas(64) volatile u32 pfn = kNoPage;  // written with the lock held; a stale value costs a reader a retry with it

@@ -1,14 +1,14 @@
 // swapon, swapoff, swaps.
 #include "mm/swap.hpp"
-#include "kernel/block/swap_disk.hpp"
 #include "kernel/console/command.hpp"
+#include "kernel/fs/swap_area.hpp"
 
 namespace paean {
 
 namespace {
 
 CommandStatus change(Args& args, Sink& out, std::string_view command, Result<> (*call)(std::string_view path)) {
-  const auto path = args.word("DEVICE");
+  const auto path = args.word("DEVICE|FILE");
   if (!path || !args.end()) return CommandStatus::Usage;
   const Result<> done = call(*path);
   if (done) return CommandStatus::Ok;
@@ -27,8 +27,8 @@ CommandStatus show_swaps(Args& args, Sink& out) {
 
 }  // namespace
 
-KCOMMAND(swapon, "DEVICE", "use a disk or partition that mkswap has prepared as swap", do_swapon)
-KCOMMAND(swapoff, "DEVICE", "bring everything back from it, and use it no more", do_swapoff)
+KCOMMAND(swapon, "DEVICE|FILE", "use a disk, partition or file that mkswap has prepared as swap", do_swapon)
+KCOMMAND(swapoff, "DEVICE|FILE", "bring everything back from it, and use it no more", do_swapoff)
 KCOMMAND(swaps, "", "swap areas, as /proc/swaps", show_swaps)
 
 }  // namespace paean

@@ -173,4 +173,25 @@ Result<> Ext2Super::prepare_write(AddressSpace& space, u64 offset, u32 bytes) {
   return done;
 }
 
+/// What was never written is given back first: it would show somebody's old contents.
+Result<BlockDevice*> Ext2Super::for_each_run(Inode& inode, FileRunVisitor visit, void* context) {
+  const MutexGuard guard{mutex_};
+  TRY(may_change());
+  auto& file = static_cast<Ext2File&>(*inode.contents);
+  TRY(finish_cut(file));
+  TRY(settle(file));
+  const Ext2Geometry& geometry = fs_.geometry();
+  const auto record = TRY(fs_.volume().get<Ext2InodeRecord>(file.record_offset));
+  const u32 blocks = static_cast<u32>((file.size() + geometry.block_bytes() - 1) >> geometry.block_shift);
+  for (u32 at = 0; at < blocks;) {
+    const Ext2Run run = TRY(fs_.map(record, at, blocks - at));
+    if (run.block == 0) return std::unexpected(Error::InvalidArgument);
+    visit(context, {.offset = u64{at} << geometry.block_shift,
+                    .bytes = u64{run.blocks} << geometry.block_shift,
+                    .sector = geometry.offset_of(run.block) >> kSectorShift});
+    at += run.blocks;
+  }
+  return &tables_.device();
+}
+
 }  // namespace paean

@@ -38,6 +38,7 @@ Result<> make_name(PathWalk& walk, Make make) {
 Result<> check_removable(const Inode& directory, const Inode& inode) {
   TRY(check_writable(directory));
   if (MountTable::is_covered(inode) || MountTable::is_root(inode)) return std::unexpected(Error::Busy);
+  if (inode.is_swap.load()) return std::unexpected(Error::Busy);
   return {};
 }
 
@@ -166,6 +167,7 @@ Result<> remove_file(std::string_view path) {
   if (inode->type == FileType::Directory) return std::unexpected(Error::IsDirectory);
   if (walk.wants_directory()) return std::unexpected(Error::NotDirectory);
   TRY(check_writable(directory));
+  if (inode->is_swap.load()) return std::unexpected(Error::Busy);
   const MutexGuard file{inode->mutex};
   TRY(directory.super->unlink(directory, walk.last(), *inode));
   NameCache::set(directory, walk.last(), 0);

@@ -96,6 +96,7 @@ Result<> check_opening(const Inode& inode, OpenMode mode) {
 
 Result<> check_writable(const Inode& inode) {
   if (inode.super->read_only()) return std::unexpected(Error::ReadOnly);
+  if (inode.is_swap.load()) return std::unexpected(Error::Busy);
   return {};
 }
 

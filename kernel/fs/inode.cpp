@@ -130,6 +130,8 @@ bool InodeCache::all_unused_locked(const SuperBlock& super, const Inode& besides
   return true;
 }
 
+bool InodeCache::has_one_user(const Inode& inode) { return inode.references_.load() == 1; }
+
 bool InodeCache::any_nameless(const SuperBlock& super) {
   const SpinGuard<NoIrq> guard{names_lock};
   return std::ranges::any_of(lists->table,

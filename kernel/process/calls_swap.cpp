@@ -1,5 +1,5 @@
 // swapon and swapoff. Flags of swapon are not known: an area has the priority that its turn gives it.
-#include "kernel/block/swap_disk.hpp"
+#include "kernel/fs/swap_area.hpp"
 #include "kernel/process/calls.hpp"
 
 namespace paean {

@@ -5,6 +5,7 @@ The programs are tests/user/exhaust.c. After each exhaustion the kernel must hav
 """
 
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -20,9 +21,10 @@ KILLED = re.compile(r"Out of memory: Killed process (\d+) \((\S+)\) total-vm:(\d
 
 
 class Disk:
-    """An ext2 image with the program, and an area for the swap if one is asked for."""
+    """An ext2 image with the program, and an area for the swap if one is asked for: on a disk of its own, or as a file
+    /area of the image."""
 
-    def __init__(self, swap_mib: int = 0):
+    def __init__(self, swap_mib: int = 0, swap_file: bool = False):
         self.folder = tempfile.mkdtemp(prefix="exhaust-", dir=harness.build_directory())
         source = os.path.join(self.folder, "source")
         os.makedirs(source)
@@ -31,13 +33,19 @@ class Disk:
         if "cannot find -lc" in done.stderr:
             raise Skip("no 32-bit C library here (libc6-dev-i386)")
         check(done.returncode == 0, done.stderr)
-        self.images = [os.path.join(self.folder, "disk.img")]
-        tool("mke2fs", "-q", "-F", "-t", "ext2", "-d", source, self.images[0], "8M")
+        area = os.path.join(source, "area") if swap_file else os.path.join(self.folder, "swap.img")
         if swap_mib:
-            self.images.append(os.path.join(self.folder, "swap.img"))
-            with open(self.images[1], "wb") as image:
+            with open(area, "wb") as image:  # what is zeros would become holes of a file
+                image.write(random.Random(1).randbytes(1 << 20) * swap_mib if swap_file else b"")
                 image.truncate(swap_mib << 20)
-            tool("mkswap", self.images[1])
+            os.chmod(area, 0o600)
+            tool("mkswap", area)
+        self.images = [os.path.join(self.folder, "disk.img")]
+        size = f"{8 + (swap_mib * 5 // 4 if swap_file else 0)}M"
+        blocks = ("-b", "4096") if swap_file else ()  # smaller ones would be a hole where the header begins with zeros
+        tool("mke2fs", "-q", "-F", "-t", "ext2", *blocks, "-d", source, self.images[0], size)
+        if swap_mib and not swap_file:
+            self.images.append(area)
 
     def __enter__(self):
         return self
@@ -152,32 +160,45 @@ def swap_counters(guest) -> tuple[int, int]:
     return field(guest, "pswpin", "vmstat"), field(guest, "pswpout", "vmstat")
 
 
-def turn_on(guest, mib: int, device: str = "vdb") -> None:
+def turn_on(guest, mib: int, path: str = "/dev/vdb") -> None:
     """The area that mkswap has made, with what the kernel says of it."""
-    check(guest.command(f"swapon {device}").strip() == "" or "Adding" in guest.command("dmesg"), "swapon has failed")
+    check(guest.command(f"swapon {path}").strip() == "" or "Adding" in guest.command("dmesg"), "swapon has failed")
+    kind = "partition" if path.startswith("/dev/") else "file\t"
     size = mib * 1024 - 4
     check(field(guest, "SwapTotal") == size and field(guest, "SwapFree") == size, guest.command("meminfo"))
     text = guest.command("swaps").replace("\r", "").strip("\n").split("\n")
     check(text[0] == "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority", repr(text))
-    check(text[1] == f"/dev/{device}".ljust(40) + f"partition\t{size}\t\t0\t\t-2", repr(text))
+    check(text[1] == path.ljust(40) + f"{kind}\t{size}\t\t0\t\t-2", repr(text))
 
 
-def swap(memory: str, mib: int, area: int, cpus: int, append: str = "") -> str:
-    """A program with more pages than there is memory finds all of them as it left them, and so does its child."""
-    with Disk(area) as disk, disk.boot(memory=memory, smp=cpus, append=append) as guest:
+def swap(memory: str, mib: int, area: int, cpus: int, append: str = "", path: str = "/dev/vdb") -> str:
+    """A program with more pages than there is memory finds all of them as it left them, and so does its child. An area
+    that is a file leaves the file system around it as it was."""
+    with Disk(area, path == "/area") as disk:
+        told = swap_on(disk, memory, mib, area, cpus, append, path)
+        if path == "/area":
+            tool("e2fsck", "-fn", disk.images[0])
+    return told
+
+
+def swap_on(disk: Disk, memory: str, mib: int, area: int, cpus: int, append: str, path: str) -> str:
+    with disk.boot(memory=memory, smp=cpus, append=append) as guest:
         guest.expect_prompt()
         run(guest, "touch 1")
         before = owned_by_programs(guest)
-        turn_on(guest, area)
+        turn_on(guest, area, path)
+        check(path != "/area" or "busy" in guest.command("rm /area"), "the area can be removed")
         text = run(guest, f"swap {mib} 1", 400)
         check(f"{mib} MiB are as they were written" in text and "Out of memory" not in text, text[-2000:])
         came, went = swap_counters(guest)
         check(came > 1000 and went > 1000, f"in {came}, out {went}")
         check(owned_by_programs(guest) == before, f"memory is lost: {guest.command('meminfo')}")
         check(field(guest, "SwapFree") == field(guest, "SwapTotal"), "slots are lost")
-        check(guest.command("swapoff vdb").strip() == "", "swapoff has failed")
+        check(guest.command(f"swapoff {path}").strip() == "", "swapoff has failed")
         check(field(guest, "SwapTotal") == 0, "the area is still there")
         check(guest.command("lowmem").count(": exact") == 2, "the ledger does not add up")
+        guest.send(b"poweroff\r")
+        guest.wait_exit(60)
     return f"in {came}, out {went}"
 
 
@@ -233,6 +254,7 @@ def cases(options) -> list[Case]:
               ("lowmem_alone", lowmem_alone), ("swap_64M", lambda: swap("64M", 90, 300, 1)),
               ("swap_64M_2", lambda: swap("64M", 90, 300, 2)), ("swapoff", lambda: swapoff(1)),
               ("swap_without_windows", lambda: swap("64M", 70, 200, 1, "ukva=off")),
+              ("swap_file", lambda: swap("64M", 90, 128, 2, path="/area")),
               ("swap_full", swap_full), ("swap_errors", swap_errors)]
     if options.full:
         chosen.append(("crowd_6G", lambda: crowd(10)))

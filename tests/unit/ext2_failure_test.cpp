@@ -1,7 +1,8 @@
 // ext2 on a disk that is full, or fails: what a call that failed leaves in memory and on the medium.
 #include "ext2_space.hpp"
-#include "kernel/block/swap_disk.hpp"
+#include "kernel/fs/swap_area.hpp"
 #include "mm/page_cache.hpp"
+#include "results.hpp"
 
 namespace paean {
 
@@ -9,11 +10,6 @@ namespace {
 
 constexpr u32 kBlock = Ext2Space::kBlockBytes;
 constexpr u8 some_bytes[4 * kBlock]{};
-
-template <typename T>
-bool fails_with(const Result<T>& result, Error error) {
-  return !result && result.error() == error;
-}
 
 /// A file in /e that was written with so many bytes; closed by the caller.
 Result<OpenFile*> file_of(std::string_view path, u32 bytes) {

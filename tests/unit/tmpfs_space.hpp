@@ -5,6 +5,7 @@
 #include "kernel/fs/tmpfs.hpp"
 #include "kernel/test/ktest.hpp"
 #include "lib/bytes.hpp"
+#include "results.hpp"
 
 namespace paean {
 
@@ -31,11 +32,6 @@ template <typename T>
 Error error_of(const Result<T>& result) {
   return result.error();
 }
-template <typename T>
-bool fails_with(const Result<T>& result, Error error) {
-  return !result && result.error() == error;
-}
-
 inline std::span<const u8> bytes_of(std::string_view text) { return {bytes_at(text.data()), text.size()}; }
 
 /// A file with these contents.

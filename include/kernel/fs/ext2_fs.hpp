@@ -131,6 +131,7 @@ class Ext2Super final : public SuperBlock, public BackingStore {
   Result<> read_directory(Inode& directory, u64& cursor, DirectoryVisitor visit, void* context) override;
   Result<u32> read_link(Inode& inode, std::span<char> into) override;
   Result<> truncate(Inode& inode, u64 size) override;
+  Result<BlockDevice*> for_each_run(Inode& inode, FileRunVisitor visit, void* context) override;
   Result<> sync_inode(Inode& inode) override;
   Result<> sync() override;
   Result<FsStatistics> statistics() override;

@@ -41,6 +41,7 @@ class Inode : public boost::intrusive::unordered_set_base_hook<>, public boost::
   u64 plain_size = 0;            // of what has no contents in pages
   void* private_data = nullptr;  // the file system's
   bool attributes_dirty = false;
+  std::atomic<bool> is_swap{false};  // its blocks are a swap area: nobody changes it
 
   Mutex mutex;  // of rank Directory or File
   explicit Inode(LockRank rank) : mutex(rank) {}

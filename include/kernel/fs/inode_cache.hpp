@@ -44,6 +44,8 @@ class InodeCache {
   /// Nobody uses any, but for `besides`, which has so many users.
   static bool all_unused_locked(const SuperBlock& super, const Inode& besides, u32 users) REQUIRES(names_lock);
 
+  /// Nobody but the caller has a reference.
+  static bool has_one_user(const Inode& inode);
   /// Somebody uses a file without names.
   static bool any_nameless(const SuperBlock& super);
 

@@ -22,10 +22,13 @@
 
 #include <string_view>
 
+#include "kernel/block/request.hpp"
 #include "kernel/fs/inode.hpp"
 #include "lib/format.hpp"
 
 namespace paean {
+
+class BlockDevice;
 
 enum class FileType : u8 { Unknown, Regular, Directory, CharDevice, BlockDevice, Fifo, Socket, Symlink };
 
@@ -47,6 +50,13 @@ struct FsStatistics {
 
 enum class MountMode : u8 { ReadWrite, ReadOnly };
 enum class Wait : u8 { No, Yes };
+
+/// A part of a file that lies in one piece on its device; multiples of a sector.
+struct FileRun {
+  u64 offset = 0, bytes = 0;
+  Sector sector = 0;
+};
+using FileRunVisitor = void (*)(void* context, const FileRun& run);
 
 /// One mounted file system.
 class SuperBlock {
@@ -86,6 +96,11 @@ class SuperBlock {
   /// (TooLarge). Under the inode's mutex.
   virtual Result<> truncate(Inode& inode, u64 size) = 0;
 
+  /// Where a regular file lies whose contents have been written: calls `visit` with its parts, in order. The device.
+  /// For who uses the blocks without the file's pages. InvalidArgument: it has holes. NotSupported: it is on no disk.
+  virtual Result<BlockDevice*> for_each_run(Inode&, FileRunVisitor, void*) {
+    return std::unexpected(Error::NotSupported);
+  }
   /// Contents and attributes of one file, and its name, are on the medium.
   virtual Result<> sync_inode(Inode& inode) = 0;
   /// Everything is.
