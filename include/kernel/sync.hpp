@@ -9,6 +9,10 @@
 // Every lock has a rank, and sleeping locks come before all spinning ones (lib/lock_rank.hpp). Always detected:
 // releasing what one does not hold, taking a Mutex twice. DEBUG=1 builds check the order and all else of
 // kernel/lock_checker.hpp too. Cost without contention: one locked instruction to take, one to release.
+//
+// Who finds a Mutex taken looks on while its owner runs on another CPU, and sleeps otherwise. A time slice that is over
+// meanwhile ends with the release, or a tick later: an owner who is switched away makes everybody else sleep.
+// Source of both: the adaptive mutexes of Solaris.
 #pragma once
 
 #include "kernel/wait.hpp"

@@ -13,14 +13,17 @@ namespace {
 
 constexpr u32 kSlots = 16, kTogether = 12;
 
+u8 page_of_file[kPageSize];  // too large for a stack
+constexpr u8 kNothing[Ext2Space::kBlockBytes]{};
+
 /// As mkswap writes it.
-std::array<u8, kPageSize> header() {
-  std::array<u8, kPageSize> bytes{};
+std::span<const u8> header() {
   constexpr u32 kVersion = 1, kLastPage = kSlots - 1;
-  __builtin_memcpy(&bytes[1024], &kVersion, sizeof kVersion);
-  __builtin_memcpy(&bytes[1028], &kLastPage, sizeof kLastPage);
-  __builtin_memcpy(&bytes[kPageSize - 10], "SWAPSPACE2", 10);
-  return bytes;
+  __builtin_memset(page_of_file, 0, sizeof page_of_file);
+  __builtin_memcpy(&page_of_file[1024], &kVersion, sizeof kVersion);
+  __builtin_memcpy(&page_of_file[1028], &kLastPage, sizeof kLastPage);
+  __builtin_memcpy(&page_of_file[kPageSize - 10], "SWAPSPACE2", 10);
+  return page_of_file;
 }
 
 /// In parts of a block, with another file's between them, so that its blocks lie in several pieces.
@@ -28,12 +31,11 @@ bool make_area(std::string_view path, std::string_view other) {
   const Result<OpenFile*> area = open_file(path, OpenMode::Write | OpenMode::Create);
   const Result<OpenFile*> between = open_file(other, OpenMode::Write | OpenMode::Create);
   if (!area || !between) return false;
-  const auto first = header();
+  const std::span<const u8> first = header();
   constexpr u32 kPart = Ext2Space::kBlockBytes;
-  constexpr u8 kNothing[kPart]{};
   bool well = true;
   for (u32 at = 0; at < kSlots * kPageSize; at += kPart) {
-    const std::span<const u8> bytes = at < kPageSize ? std::span<const u8>{first}.subspan(at, kPart) : kNothing;
+    const std::span<const u8> bytes = at < kPageSize ? first.subspan(at, kPart) : kNothing;
     well = well && write_file_at(**area, at, bytes) && sync_file(**area);
     if (at % (3 * kPart) == 0) well = well && write_file_at(**between, at, bytes) && sync_file(**between);
   }
@@ -49,16 +51,15 @@ Result<> open_to_write(std::string_view path) {
   return {};
 }
 
-/// So many words of the file at `offset` that are not those of the pages.
+/// So many bytes of the file at `offset` that are not those of the pages.
 u32 differences(std::string_view path, u64 offset, std::span<const Segment> pages) {
   const Result<OpenFile*> file = open_file(path, OpenMode::Read);
   if (!file) return ~0u;
-  u32 words[kPageSize / sizeof(u32)], wrong = 0;
+  u32 wrong = 0;
   for (const Segment& page : pages) {
-    const std::span<u8> bytes{bytes_at(words), sizeof words};
-    if (!read_file_at(**file, offset, bytes)) ++wrong;
+    if (!read_file_at(**file, offset, page_of_file)) ++wrong;
     const KmapLocal map{page.page};
-    for (u32 i = 0; i < std::size(words); ++i) wrong += words[i] != map.as<const u32>()[i];
+    for (u32 i = 0; i < kPageSize; ++i) wrong += page_of_file[i] != map.bytes()[i];
     offset += kPageSize;
   }
   close_file(*file);
