@@ -193,7 +193,7 @@ KTEST(shrink, a_large_block_of_any_zone_does_not_shrink_while_lowmem_is_plentifu
   EXPECT(!wait_for_shrinkers(AllocFlags::HighUser, Order{4}));
   EXPECT_EQ(shrink_rounds(), rounds);
   EXPECT(wait_for_shrinkers(AllocFlags::Kernel, Order{4}));
-  EXPECT(shrink_rounds() != rounds);
+  EXPECT(within_ms(5000, [rounds] { return shrink_rounds() != rounds; }));  // a busy host makes its patience end first
 }
 
 KTEST(shrink, frames_that_vmalloc_has_parked_are_found) {
