@@ -9,6 +9,7 @@
 #include "mm/kswapd.hpp"
 #include "mm/vmalloc.hpp"
 #include "mm/zone.hpp"
+#include "threads.hpp"
 #include "tmpfs_space.hpp"
 
 namespace paean {
