@@ -111,7 +111,7 @@ def all_stages(options):
         Stage("kernel", [shared_kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel", parallel=2),
         # Alone: two CPUs race only where both have a core of the host.
         Stage("race", race_commands(options.full), "scripts/test race"),
-        Stage("boot", [["tests/boot/run_all.py", *full],
+        Stage("boot", [["tests/boot/run_all.py", "--jobs", "3", *full],
                        ["env", "BUILD=build/ubsan", "tests/boot/death.py", "--only", DEBUG_DEATHS],
               ["env", "BUILD=build/ubsan", "tests/boot/user.py", "--only", "boot.user.checked"]],
               "tests/boot/run_all.py"),
@@ -126,7 +126,8 @@ def all_stages(options):
     return {stage.name: stage for stage in stages}
 
 
-# Stages in one group run beside each other. Fuzzers run for a set time and leave the second core to the boots;
+# Stages in one group run beside each other. Fuzzers run for a set time and leave the second core to the boots, of which
+# many wait for their guest's clock;
 # benchmarks count instructions, so that a busy host does not change them. Beside lint, which takes every core, guests
 # are silent for so long that they seem to hang.
 GROUPS = (("lint",), ("kernel",), ("race",), ("scaling",), ("host", "models", "bench"), ("fuzz", "boot"))
