@@ -84,7 +84,7 @@ Result<> add_swap(SwapStore& store, SwapMap& map) {
 }
 
 Result<SwapStore*> remove_swap(std::string_view path) {
-  const SwapTurn turn;
+  const MutexGuard turn{swap_turn};
   u32 index;
   {
     const SpinGuard<IrqSave> guard{swap_lock};

@@ -21,21 +21,12 @@ constinit std::atomic<Thread*> swap_thread{nullptr};
 constinit std::atomic<u32> asked{0}, highest_asked{0};   // so often; for zones up to this one
 constinit std::atomic<u32> served{0}, gone_in_round{0};  // what was asked so far; by the last round
 constinit WaitQueue work, round_over;
-constinit std::atomic<u32> turn_taken{0};
-constinit WaitQueue turn_over;
 
 bool has_room() { return swap_totals().free != 0; }
 
 }  // namespace
 
-SwapTurn::SwapTurn() {
-  turn_over.wait([] { return turn_taken.exchange(1) == 0; });
-}
-
-SwapTurn::~SwapTurn() {
-  turn_taken.store(0);
-  (void)turn_over.wake_all();
-}
+constinit Mutex swap_turn{LockRank::SwapTurn};
 
 class SwapClock {
  public:
@@ -66,7 +57,7 @@ void swap_main(void* /*unused*/) {
     const u32 until = asked.load();
     const auto highest = static_cast<ZoneId>(highest_asked.exchange(0));
     {
-      const SwapTurn turn;
+      const MutexGuard turn{swap_turn};
       gone_in_round.store(SwapClock::go(kRoundPages, highest));
     }
     drain_local_pages();  // where others find them

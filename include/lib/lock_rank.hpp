@@ -8,9 +8,13 @@ namespace paean {
 /// Locks are taken in rising rank. Sleeping locks come first: nobody may sleep with a spinning one held. Then those of
 /// arch/lock.hpp whose holder waits for other CPUs: no lock that another CPU may spin for with interrupts off is held
 /// then. Last, behind the log, what guards a few instructions on registers.
+/// Two that are waited for have no rank. A folio's lock bit is given back by whoever ends its transfer, in an interrupt
+/// of any CPU, so that no thread holds it (mm/folio.hpp). The turn of the OOM killer is taken under anything that
+/// memory is allocated under, and so is waited for during a second at most (mm/oom.hpp).
 enum class LockRank : u8 {
   TestSleep,       // sleeping locks of tests, outermost
   TestSleepInner,  // the same, one inside the other
+  SwapTurn,        // sleeping: who looks at all user address spaces for the swap's sake
   Mount,           // sleeping: which file systems are mounted where
   WriteAll,        // sleeping: one walk through all inodes of a file system at a time
   Rename,          // sleeping, read-write: the names of a file system; for writing while a name is moved

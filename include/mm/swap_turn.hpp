@@ -1,15 +1,11 @@
-// Whose turn it is to look at all spaces for the swap's sake: the clock's, or that of whoever empties an area. A
-// sleeping lock without a rank: only threads that hold no lock at all take it.
+// Whose turn it is to look at all spaces for the swap's sake: the clock's, or that of whoever empties an area.
 #pragma once
+
+#include "kernel/sync.hpp"
 
 namespace paean {
 
-class [[nodiscard]] SwapTurn {
- public:
-  SwapTurn();
-  ~SwapTurn();
-  SwapTurn(const SwapTurn&) = delete;
-  SwapTurn& operator=(const SwapTurn&) = delete;
-};
+/// LockRank::SwapTurn, the outermost.
+extern Mutex swap_turn;
 
 }  // namespace paean

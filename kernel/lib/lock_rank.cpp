@@ -6,6 +6,7 @@ const char* lock_rank_name(u32 rank) {
   switch (static_cast<LockRank>(rank)) {
     case LockRank::TestSleep: return "sleeping locks of tests";
     case LockRank::TestSleepInner: return "sleeping locks of tests, inner";
+    case LockRank::SwapTurn: return "turns of the swap";
     case LockRank::Mount: return "mounts";
     case LockRank::WriteAll: return "walks through all inodes of a file system";
     case LockRank::Rename: return "moves between directories";
