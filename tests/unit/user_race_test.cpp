@@ -109,6 +109,9 @@ KTEST(user_race, move_against_touch, .flags = TestFlag::NeedsSmp) {
   OnSpace toucher{*space, [&](u32 round) { (void)set_user_word(page_at(round % kPages) + 64, 0xdead0000); }};
   REQUIRE(toucher.good());
   const VirtAddr away = kHere + 64 * kMiB;
+  // Keeps the page table, whose end would flush by itself.
+  const VirtAddr neighbour = kHere + kPages * kPageSize;
+  REQUIRE(map_anonymous(*space, 1, neighbour).has_value() && set_user_word(neighbour, 1));
   u32 written = 0, changed = 0;
   for (u32 round = 0; round < 400; ++round) {
     REQUIRE(map_anonymous(*space, kPages, kHere).has_value());
