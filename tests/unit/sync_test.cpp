@@ -62,7 +62,7 @@ void hold_mutex(void* argument) {
     slices.kept_to_the_release = meanwhile == 0 && load(slices.rounds) != then;
   }
   const MutexGuard guard{slices.mutex};
-  slices.others_run_at_last = rounds_in(slices, 3) != 0;
+  for (u32 i = 0; i < 20 && !slices.others_run_at_last; ++i) slices.others_run_at_last = rounds_in(slices, 3) != 0;
 }
 
 }  // namespace
