@@ -59,6 +59,14 @@ struct Sixteen {
   }
 };
 
+/// A list of reads of one page each, so many sectors from each other.
+void list_reads(BlockRequests& list, std::span<Asked> asked, std::span<const Segment> pages, u32 step) {
+  for (u32 i = 0; i < pages.size(); ++i) {
+    asked[i].set(BlockOp::Read, 100 + step * i, pages.subspan(i, 1));
+    list.push_back(asked[i]);
+  }
+}
+
 KTEST(block_queue, neighbours_become_one_command) {
   TestDisk disk{kOneAtATime};
   Sixteen sixteen;
@@ -79,10 +87,7 @@ KTEST(block_queue, several_at_once_become_one_command) {
   REQUIRE(pages.take(16, AllocFlags::HighUser));
   Asked asked[17];
   BlockRequests list;
-  for (u32 i = 0; i < 16; ++i) {
-    asked[i].set(BlockOp::Read, 100 + 8 * i, pages.segments().subspan(i, 1));
-    list.push_back(asked[i]);
-  }
+  list_reads(list, asked, pages.segments(), 8);
   asked[16].set(BlockOp::Read, disk.sectors(), pages.segments().first(1));
   list.push_back(asked[16]);
   submit(disk, list);
@@ -100,10 +105,7 @@ KTEST(block_queue, commands_that_start_together_are_told_once) {
   REQUIRE(pages.take(4, AllocFlags::HighUser));
   Asked asked[4];
   BlockRequests list;
-  for (u32 i = 0; i < 4; ++i) {
-    asked[i].set(BlockOp::Read, 100 + 100 * i, pages.segments().subspan(i, 1));
-    list.push_back(asked[i]);
-  }
+  list_reads(list, asked, pages.segments(), 100);
   const u32 before = disk.ends_of_starts;
   submit(disk, list);
   for (Asked& one : asked) EXPECT(one.wait());
