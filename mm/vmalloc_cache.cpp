@@ -1,7 +1,6 @@
 #include "mm/vmalloc_cache.hpp"
 
 #include "arch/address_space.hpp"
-#include "arch/tlb.hpp"
 #include "arch/tlb_checker.hpp"
 #include "kernel/preempt.hpp"
 #include "mm/vcompound.hpp"
@@ -46,9 +45,32 @@ void note_stamped(const VmAreaStack& areas, u32 stamp) {
 #endif
 }
 
+void note_frames_shot_down(const VmAreaStack& areas) {
+#ifdef PAEAN_DEBUG
+  areas.for_each([](const VmArea& area) {
+    for_each_entry(area, [](const arch::Pte& entry) { arch::note_frame_shot_down(frame_in(entry)); });
+  });
+#else
+  (void)areas;
+#endif
+}
+
 void wait_for(u32 stamp) {
   waits.fetch_add(1, std::memory_order_relaxed);
   arch::tlb_wait_for_generation(stamp);
+}
+
+/// One flush for all that is parked, of the range that it lies in or, if that is large, of everything. Waits for the
+/// other CPUs.
+void flush_parked() {
+  AreaSpan span;
+  u32 stamps[arch::kMaxCpus];
+  for (u32 i = 0; i < arch::kMaxCpus; ++i) stamps[i] = cpu_areas[i].stamp(span);
+  if (span.empty()) return;
+  waits.fetch_add(1, std::memory_order_relaxed);
+  arch::tlb_shootdown(span.start(), span.pages());
+  if (span.pages() > arch::kTlbRangeLimit) return;  // a flush of everything: their generations say that they are done
+  for (u32 i = 0; i < arch::kMaxCpus; ++i) cpu_areas[i].note_shot_down(stamps[i]);
 }
 
 /// On the way through the slow path: flushes this CPU if it is behind, so that nobody has to interrupt it; and looks
@@ -83,6 +105,7 @@ void CpuAreas::stamp_open() {
     youngest.areas.take_from(open_.areas);
     youngest.pages += open_.pages;
     youngest.stamp = open_.stamp;
+    youngest.is_shot_down = false;
   } else {
     stamped_[stamped_count_++] = open_;
   }
@@ -94,11 +117,32 @@ void CpuAreas::stamp() {
   stamp_open();
 }
 
+u32 CpuAreas::stamp(AreaSpan& span) {
+  const SpinGuard<IrqSave> guard{lock_};
+  stamp_open();
+  for (u32 i = 0; i < stamped_count_; ++i) {
+    const Batch& batch = stamped_[i];
+    if (!batch.is_done() && !batch.areas.all_of([&](const VmArea& area) { return span.add(area); })) break;
+  }
+  return arch::tlb_newest_generation();  // what is stamped later has a younger one
+}
+
+void CpuAreas::note_shot_down(u32 stamp) {
+  const SpinGuard<IrqSave> guard{lock_};
+  for (u32 i = 0; i < stamped_count_; ++i) {
+    Batch& batch = stamped_[i];
+    if (static_cast<i32>(batch.stamp - stamp) > 0) return;
+    if (batch.is_done()) continue;
+    batch.is_shot_down = true;
+    note_frames_shot_down(batch.areas);
+  }
+}
+
 /// The oldest batch, or as much of it as may be purged at a time, if no CPU can reach its areas any more; otherwise an
 /// empty one.
 CpuAreas::Batch CpuAreas::take_done(u32 most_pages) {
   const SpinGuard<IrqSave> guard{lock_};
-  if (stamped_count_ == 0 || !arch::tlb_generation_is_done(stamped_[0].stamp)) return Batch{};
+  if (stamped_count_ == 0 || !stamped_[0].is_done()) return Batch{};
   if (stamped_[0].pages > most_pages) return take_part(stamped_[0], most_pages);
   const Batch done = stamped_[0];
   --stamped_count_;
@@ -108,7 +152,7 @@ CpuAreas::Batch CpuAreas::take_done(u32 most_pages) {
 }
 
 CpuAreas::Batch CpuAreas::take_part(Batch& batch, u32 most_pages) {
-  Batch part{.stamp = batch.stamp};
+  Batch part{.stamp = batch.stamp, .is_shot_down = batch.is_shot_down};
   while (VmArea* area = batch.areas.pop()) {
     if (part.pages + area->used > most_pages) {
       batch.areas.push(*area);
@@ -244,23 +288,19 @@ bool give_back_parked() {
   u32 parked = 0;
   for (const CpuAreas& cpu : cpu_areas) parked += cpu.parked_pages();
   if (parked == 0) return false;
-  for (CpuAreas& cpu : cpu_areas) cpu.stamp();
-  if (in_atomic_context())
+  if (in_atomic_context()) {
+    for (CpuAreas& cpu : cpu_areas) cpu.stamp();
     arch::flush_tlb_all();
-  else
-    wait_for(arch::tlb_new_generation());
+  } else {
+    flush_parked();
+  }
   for (CpuAreas& cpu : cpu_areas) cpu.purge_done();
   return true;
 }
 
 void vmalloc_purge() {
   purges.fetch_add(1, std::memory_order_relaxed);
-  VmallocStatistics sum{};
-  for (CpuAreas& cpu : cpu_areas) {
-    cpu.stamp();
-    cpu.add_to(sum);
-  }
-  if (sum.parked != 0) wait_for(arch::tlb_new_generation());
+  flush_parked();
   for (CpuAreas& cpu : cpu_areas) cpu.purge_done();
   for (CpuAreas& cpu : cpu_areas) cpu.drop_cached();
   trim_descriptors();

@@ -19,6 +19,9 @@ namespace paean::arch {
 namespace {
 
 constinit std::atomic<u32> kernel_generation{1};
+/// The newest that somebody interrupts others for. Newer ones can wait until a CPU comes by, so that an interrupt for a
+/// range costs nobody his other translations.
+constinit std::atomic<u32> wanted_generation{1};
 /// A bit for each CPU that is in cpu_idle(). Set before it halts, cleared before anything else runs.
 constinit std::atomic<CpuMask> idle_mask{0};
 /// By CPU; on a cache line of its own, because others read it while they wait.
@@ -53,10 +56,11 @@ bool is_known_done(u32 generation) {
   return static_cast<i32>(known_done.load(std::memory_order_acquire) - generation) >= 0;
 }
 
-void note_done(u32 generation) {
-  u32 known = known_done.load(std::memory_order_relaxed);
+/// At least as new as this one.
+void raise(std::atomic<u32>& to, u32 generation) {
+  u32 known = to.load(std::memory_order_relaxed);
   while (static_cast<i32>(known - generation) < 0 &&
-         !known_done.compare_exchange_weak(known, generation, std::memory_order_acq_rel)) {}
+         !to.compare_exchange_weak(known, generation, std::memory_order_acq_rel)) {}
 }
 
 void invalidate_range(VirtAddr start, u32 pages) {
@@ -70,7 +74,7 @@ void on_tlb_interrupt(IrqsOff) {
     invalidate_range(request.start, request.pages);
     request.waiting.fetch_and(~me, std::memory_order_release);
   }
-  if (is_behind(this_cpu(), kernel_generation.load(std::memory_order_acquire))) flush_tlb_all();
+  if (is_behind(this_cpu(), wanted_generation.load(std::memory_order_acquire))) flush_tlb_all();
   answer_user_flush();
 }
 
@@ -82,6 +86,7 @@ void interrupt_cpu(u32 cpu) {
 
 /// Interrupts every CPU that is neither this one nor idle and has not flushed since.
 u32 interrupt_those_behind(u32 generation) {
+  raise(wanted_generation, generation);
   const CpuMask idle = idle_mask.load();  // after the generation rose, see tlb_leave_idle()
   u32 interrupted = 0;
   for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
@@ -126,7 +131,7 @@ bool tlb_generation_is_done(u32 generation) {
   for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
     if ((idle >> cpu & 1) == 0 && is_behind(cpu, generation)) return false;
   }
-  note_done(generation);
+  raise(known_done, generation);
   return true;
 }
 

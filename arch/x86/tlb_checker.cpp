@@ -80,6 +80,11 @@ void check_reuse(VirtAddr va, u32 pages) {
 
 void note_frame_unmapped(Pfn pfn, u32 generation) { put(frames_seen, key_of(pfn), 1, generation, TlbStamps::kNoCpu); }
 
+void note_frame_shot_down(Pfn pfn) {
+  const LeafGuard guard{stamps_lock};
+  frames_seen.forget(key_of(pfn));
+}
+
 void check_frames(Pfn first, u32 pages) {
   const Finding found = find_stale(frames_seen, key_of(first), pages);
   if (found.cpu == TlbStamps::kNoCpu) return;

@@ -30,6 +30,8 @@ void check_reuse(VirtAddr va, u32 pages);
 /// The same by frame. For owners whose stale translations could be used: stacks, say. A cached kmap of a page that is
 /// freed is none, because nobody has its address any more.
 void note_frame_unmapped(Pfn pfn, u32 generation);
+/// Every CPU has invalidated the addresses that it was mapped at.
+void note_frame_shot_down(Pfn pfn);
 /// From free_page() and free_pages().
 void check_frames(Pfn first, u32 pages);
 
@@ -40,6 +42,7 @@ inline void note_unmapped_here(VirtAddr, u32) {}
 inline void note_shot_down(VirtAddr, u32) {}
 inline void check_reuse(VirtAddr, u32) {}
 inline void note_frame_unmapped(Pfn, u32) {}
+inline void note_frame_shot_down(Pfn) {}
 inline void check_frames(Pfn, u32) {}
 
 #endif

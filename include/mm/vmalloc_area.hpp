@@ -53,6 +53,14 @@ class VmAreaStack {
   void for_each(Fn fn) const {
     for (const VmArea* area = first_; area != nullptr; area = area->next) fn(*area);
   }
+  /// Asks one after the other, and no more after the first that is not.
+  template <typename Fn>
+  bool all_of(Fn fn) const {
+    for (const VmArea* area = first_; area != nullptr; area = area->next) {
+      if (!fn(*area)) return false;
+    }
+    return true;
+  }
   /// Takes everything out of another one.
   void take_from(VmAreaStack& other) {
     while (VmArea* area = other.pop()) push(*area);

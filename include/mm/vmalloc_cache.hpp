@@ -4,21 +4,43 @@
 //      |
 //      v
 //   stamped  at most 8 batches, oldest first; what is too much goes into the youngest. One is done when every CPU has
-//      |     flushed at or after its stamp, and stays until it is purged: one or two a time when the next is stamped,
-//      |     all by whoever comes here for addresses and before an allocation of frames fails
+//      |     flushed at or after its stamp, or its addresses; it stays until it is purged: one or two a time when the
+//      |     next is stamped, all by whoever comes here for addresses and before an allocation of frames fails
 //      v
 //   cached   addresses of 1 to 4 pages, clean; larger ones go back to the space
 //
+// Who purges all and may wait makes one flush for everything that is parked: of the range that it lies in if that is
+// small, so that no CPU loses its other translations; otherwise of all, by CPUs that have not flushed since.
 // Only areas whose entries lie in one table are cached. Each CPU's lock is taken by itself, interrupts included, and by
 // purges. Any context but where said.
 #pragma once
 
+#include <algorithm>
+
+#include "arch/tlb.hpp"
 #include "mm/vmalloc_area.hpp"
 
 namespace paean {
 
 inline constexpr u32 kCachedSizes = 4;
 inline constexpr u32 kBatchPages = 64;  // one flush for so many; as many as the page stacks take at once
+
+/// The addresses that some areas lie in, and what is between them.
+class AreaSpan {
+ public:
+  /// False if it has become too large for the flush of a range: then it grows no more.
+  bool add(const VmArea& area) {
+    start_ = std::min(start_, area.start());
+    end_ = std::max(end_, area.start() + area.used * kPageSize);
+    return pages() <= arch::kTlbRangeLimit;
+  }
+  bool empty() const { return end_ <= start_; }
+  VirtAddr start() const { return start_; }
+  u32 pages() const { return empty() ? 0 : (end_ - start_) >> kPageShift; }
+
+ private:
+  VirtAddr start_{~0u}, end_{0};
+};
 
 class alignas(64) CpuAreas {
  public:
@@ -50,6 +72,10 @@ class alignas(64) CpuAreas {
   void purge_done(u32 most_batches = kBatches);
 
   void stamp();
+  /// Stamps what is open; `span` grows by what some CPU may still reach. No batch has a younger stamp than the result.
+  u32 stamp(AreaSpan& span);
+  /// Every CPU has flushed the addresses of the batches up to this stamp: they are done.
+  void note_shot_down(u32 stamp);
   void note_live(i32 change);
   /// Caches small areas, clean ones; the others and what is too much go back to the space.
   void settle(VmAreaStack& areas);
@@ -66,6 +92,8 @@ class alignas(64) CpuAreas {
     VmAreaStack areas{};
     u32 pages = 0;
     u32 stamp = 0;
+    bool is_shot_down = false;  // no CPU reaches them, whatever it has flushed since
+    bool is_done() const { return is_shot_down || arch::tlb_generation_is_done(stamp); }
   };
   void stamp_open() REQUIRES(lock_);
   Batch take_done(u32 most_pages);
