@@ -7,8 +7,8 @@
 //   u32 g = tlb_new_generation();       // after clearing entries: everything cleared before is older than g
 //   tlb_wait_for_generation(g);         // returns when every online CPU has flushed at or after g
 //
-// Batches: one call covers any number of entries cleared before, wherever they lie; that is what large purges of vmalloc
-// and those of kmap slots do. A range of up to kTlbRangeLimit pages that must go at once is invalidated page by page
+// Batches: one call covers any number of entries cleared before, wherever they lie; that is what purges of kmap slots
+// and large ones of vmalloc do. A range of up to kTlbRangeLimit pages that must go at once is invalidated page by page
 // instead, so that no CPU loses its other translations (tlb_shootdown(), what vunmap, iounmap and small purges do); but
 // every CPU is interrupted, whatever it has flushed since.
 // Context: interrupts ON when other CPUs are online (two CPUs that wait for each other with interrupts off would wait
