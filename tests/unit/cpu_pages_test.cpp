@@ -19,12 +19,12 @@ class Crumbs {
     while (count_ < kMost) {
       Page* page = take_block_quietly(kQuietly, Order{0}, Owner::Test);
       if (page == nullptr) break;
-      pages_[count_++] = page;
+      all_pages[count_++] = page;
     }
     const u32 holes = 4 * zone(ZoneId::Dma).high.count() + 64;
     for (u32 i = 0, made = 0; i < count_ && made < holes; ++i) {
-      if (begins_block(pages_[i], Order{1})) continue;
-      free_page(std::exchange(pages_[i], nullptr));
+      if (begins_block(all_pages[i], Order{1})) continue;
+      free_page(std::exchange(all_pages[i], nullptr));
       ++made;
     }
     (void)drain_all_pages();
@@ -39,7 +39,7 @@ class Crumbs {
   }
   ~Crumbs() {
     for (u32 i = 0; i < count_; ++i) {
-      if (pages_[i] != nullptr) free_page(pages_[i]);
+      if (all_pages[i] != nullptr) free_page(all_pages[i]);
     }
   }
   Crumbs(const Crumbs&) = delete;
@@ -48,16 +48,16 @@ class Crumbs {
   /// The pages of a whole block, which are the caller's now; false if there is none.
   bool take_block(Page* (&block)[kBlock]) {
     for (u32 i = count_; i-- != 0;) {
-      if (pages_[i] == nullptr || !begins_block(pages_[i], Order{3})) continue;
+      if (all_pages[i] == nullptr || !begins_block(all_pages[i], Order{3})) continue;
       u32 found = 0, at[kBlock]{};
       for (u32 j = 0; j < count_; ++j) {
-        const u32 distance = pages_[j] == nullptr ? kBlock : static_cast<u32>(pages_[j] - pages_[i]);
+        const u32 distance = all_pages[j] == nullptr ? kBlock : static_cast<u32>(all_pages[j] - all_pages[i]);
         if (distance >= kBlock) continue;
         at[distance] = j;
         ++found;
       }
       if (found != kBlock) continue;
-      for (u32 n = 0; n < kBlock; ++n) block[n] = std::exchange(pages_[at[n]], nullptr);
+      for (u32 n = 0; n < kBlock; ++n) block[n] = std::exchange(all_pages[at[n]], nullptr);
       return true;
     }
     return false;
@@ -65,7 +65,7 @@ class Crumbs {
 
  private:
   static constexpr u32 kMost = 4096;
-  static inline constinit Page* pages_[kMost]{};
+  static inline constinit Page* all_pages[kMost]{};
   u32 count_ = 0;
   HeldBlocks held_;
 };

@@ -147,7 +147,7 @@ KTEST(lending, protected_and_moved_areas_keep_their_rights, .flags = TestFlag::N
 KTEST(lending, cached_pages_move_unless_they_are_in_use, .flags = TestFlag::NeedsHighmem) {
   if (!can_lend(kFew)) SKIP("too little memory to lend");
   TakenMemory taken;
-  const FileHolder file{kFew * kPageSize, kFew * kPageSize};
+  const FileHolder file{kFew * kPageSize, u64{kFew} * kPageSize};
   REQUIRE(taken.valid());
   taken.take_highmem();
   fill(file->store.medium(), 0, 1);
@@ -172,11 +172,11 @@ KTEST(lending, cached_pages_move_unless_they_are_in_use, .flags = TestFlag::Need
   const u32 reads = file->store.reads;
   for (u32 i = 2; i < kFew; ++i) {
     EXPECT_EQ(*file->space.read(u64{i} * kPageSize, bytes, nullptr), sizeof bytes);
-    EXPECT_EQ(differences(bytes, i * kPageSize, 1), 0u);
+    EXPECT_EQ(differences(bytes, u64{i} * kPageSize, 1), 0u);
   }
   EXPECT_EQ(file->store.reads, reads);  // still cached
   EXPECT(file->space.sync().has_value());
-  EXPECT_EQ(file->store.medium()[kPageSize], 'd');
+  EXPECT_EQ(file->store.medium()[kPageSize], u8{'d'});
 }
 
 KTEST(lending, mapped_memory_of_files_comes_back_too, .flags = TestFlag::NeedsHighmem) {

@@ -136,6 +136,7 @@ KTEST(reclaim, zones_give_in_proportion_to_what_they_have_cached) {
   start_eviction_history();
   u32 before[kZoneCount], all = 0;
   for (const ZoneId id : kAllZones) all += before[std::to_underlying(id)] = evictable_in(id);
+  REQUIRE(all != 0);
   for (u32 gone = 0; gone < all / 2;) gone += shrink_page_cache(16);
   u32 gave[kZoneCount], gone = 0;  // where lowmem is short, kswapd has helped
   for (const ZoneId id : kAllZones) {
