@@ -113,6 +113,7 @@ bool give_back_some(u32 eagerness, CacheHelp& cached) {
 bool give_back() {
   CacheHelp cached = CacheHelp::Asked;
   bool any = give_back_parked();
+  any |= trim_descriptors() != 0;
   // First what costs nobody anything: lent pages go where there is room.
   if (const u32 free = free_lowmem(), wanted = zone(ZoneId::Normal).high.count() + kRecallMore; free < wanted) {
     any |= recall_lent_pages(wanted - free) != 0;

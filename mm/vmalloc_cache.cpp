@@ -73,6 +73,18 @@ void flush_parked() {
   for (u32 i = 0; i < arch::kMaxCpus; ++i) cpu_areas[i].note_shot_down(stamps[i]);
 }
 
+/// Gives back all that is parked, with one flush, and all that is cached. False if that was nothing.
+bool purge_all() {
+  VmallocStatistics sum{};
+  for (CpuAreas& cpu : cpu_areas) cpu.add_to(sum);
+  if (sum.parked == 0 && sum.cached == 0) return false;
+  purges.fetch_add(1, std::memory_order_relaxed);
+  flush_parked();
+  for (CpuAreas& cpu : cpu_areas) cpu.purge_done();
+  for (CpuAreas& cpu : cpu_areas) cpu.drop_cached();
+  return true;
+}
+
 /// On the way through the slow path: flushes this CPU if it is behind, so that nobody has to interrupt it; and looks
 /// after CPUs whose interrupts free more than their threads purge.
 void pass_by() {
@@ -278,11 +290,7 @@ void return_area(VmArea& area) {
   cpu.settle(one);
 }
 
-bool make_room() {
-  if (in_atomic_context()) return false;
-  vmalloc_purge();
-  return true;
-}
+bool make_room() { return !in_atomic_context() && purge_all(); }
 
 bool give_back_parked() {
   u32 parked = 0;
@@ -299,11 +307,8 @@ bool give_back_parked() {
 }
 
 void vmalloc_purge() {
-  purges.fetch_add(1, std::memory_order_relaxed);
-  flush_parked();
-  for (CpuAreas& cpu : cpu_areas) cpu.purge_done();
-  for (CpuAreas& cpu : cpu_areas) cpu.drop_cached();
-  trim_descriptors();
+  (void)purge_all();
+  (void)trim_descriptors();
 }
 
 VmallocStatistics vmalloc_statistics() {

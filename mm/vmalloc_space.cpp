@@ -103,6 +103,25 @@ void give_spares(VaSpares& spares) REQUIRES(lock) {
   while (VaBlock* block = spares.pop()) pool.give(*block);
 }
 
+/// Moves what describes free addresses into older pages. False if there is less than a page of room in all of them.
+bool make_pages_unused() {
+  const SpinGuard<IrqSave> guard{lock};
+  if (pool.available() < DescriptorPage::kObjects) return false;
+  for (VaBlock* block = space.first(); block != nullptr; block = space.next(*block)) {
+    if (!block->is_free() || !pool.has_older(*block)) continue;
+    VmArea& moved = pool.take();
+    space.replace(*block, moved);
+    pool.give(*block);
+    block = &moved;
+  }
+  return true;
+}
+
+void* take_unused_page() {
+  const SpinGuard<IrqSave> guard{lock};
+  return pool.remove_page();
+}
+
 Result<> add_descriptors() {
   const AllocFlags flags = in_atomic_context() ? AllocFlags::Atomic | AllocFlags::NoWarn : AllocFlags::Kernel;
   const VirtAddr page = TRY(__get_free_pages(flags, Order{0}, Owner::Vmalloc));
@@ -204,20 +223,14 @@ void give_addresses(VmAreaStack& areas) {
   }
 }
 
-void trim_descriptors() {
-  void* unused = nullptr;
-  do {
-    if (unused != nullptr) free_pages_at(VirtAddr{reinterpret_cast<u32>(unused)}, Order{0});
-    const SpinGuard<IrqSave> guard{lock};
-    for (VaBlock* block = space.first(); block != nullptr; block = space.next(*block)) {
-      if (!block->is_free() || !pool.has_older(*block)) continue;
-      VmArea& moved = pool.take();
-      space.replace(*block, moved);
-      pool.give(*block);
-      block = &moved;
-    }
-    unused = pool.remove_page();
-  } while (unused != nullptr);
+u32 trim_descriptors() {
+  if (!make_pages_unused()) return 0;
+  u32 pages = 0;
+  while (void* unused = take_unused_page()) {
+    free_pages_at(VirtAddr{reinterpret_cast<u32>(unused)}, Order{0});
+    ++pages;
+  }
+  return pages;
 }
 
 std::optional<VmAreaInfo> describe_address(VirtAddr at) {

@@ -79,8 +79,9 @@ void init_vmalloc_space();
 Result<VmArea*> take_addresses(u32 pages, u32 align);
 /// Nothing is mapped in them, and every CPU has flushed since something was. Empties the list.
 void give_addresses(VmAreaStack& areas);
-/// Frees pages of descriptors that are not needed.
-void trim_descriptors();
+/// Frees pages of descriptors that are not needed; returns how many. Looks at every area if there is room for a page of
+/// them: for whoever needs lowmem, not for who needs addresses.
+u32 trim_descriptors();
 struct VaSpaceCounts {
   u32 total, free, largest_free;  // pages
 };

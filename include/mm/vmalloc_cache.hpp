@@ -122,7 +122,7 @@ void init_vmalloc_cache(u32 address_pages);
 Result<VmArea*> take_area(u32 pages, u32 align);
 /// Gives it back with nothing mapped in it: it was not used, or every CPU has flushed since.
 void return_area(VmArea& area);
-/// Purges before a second attempt. False where one may not wait.
+/// Purges before a second attempt. False if there was nothing to purge, and where one may not wait.
 bool make_room();
 /// For the frame allocator, before a request fails: gives back the parked frames of every CPU. Where it may not wait
 /// for other CPUs, those that none of them reaches any more. False if none were parked. Any context.

@@ -97,7 +97,7 @@ struct Watcher {
     auto& me = *static_cast<Watcher*>(argument);
     const u32 others = arch::online_cpus() - 1;
     for (u32 i = 0; i < kPauses; ++i) {
-      if (i % 4 == 0) thread_sleep_ms(1);  // to the next tick
+      if (i % 10 == 0) thread_sleep_ms(1);  // to the next tick
       if (i % 100 == 99) me.test->note("{} pauses", i + 1);
       for (u32 spin = me.test->random_below(2000); spin != 0; --spin) asm volatile("pause");
       me.stop_all_and_look(others);
