@@ -27,9 +27,6 @@ import time
 PASS, FAIL, PANIC = 33, 35, 37
 STATUS_NAMES = {PASS: "pass", FAIL: "fail", PANIC: "panic", 39: "the shim refused", 0: "reset, triple fault or quit"}
 
-# Pages of 4 KiB from the host: of huge ones it would zero 2 MiB for each word that a test writes into free memory.
-MEMORY_BACKEND = "memory-backend-memfd" if hasattr(os, "memfd_create") else "memory-backend-ram"
-
 PROMPT = rb"(?:^|[\r\n])(?:\x1b\[[0-9;?]*[A-Za-z])*paean> "
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -65,7 +62,7 @@ class GuestConfig:
         size = f"{parse_size(self.memory) >> 20}M"
         line = [self.program, "-accel", "tcg", "-cpu", self.cpu, "-smp", str(self.smp),
                 # reserve=off: a 64 GB guest needs host memory only for the pages it touches.
-                "-object", f"{MEMORY_BACKEND},id=ram0,size={size},reserve=off",
+                "-object", f"memory-backend-ram,id=ram0,size={size},reserve=off",
                 "-machine", f"{self.machine},memory-backend=ram0", "-m", size,
                 "-nodefaults", "-vga", "std", "-display", "none", "-serial", "stdio", "-no-reboot"]
         if self.exit_device:
