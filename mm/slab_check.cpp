@@ -9,6 +9,11 @@ constexpr u32 kUsed = 0x05ed05ed, kFree = 0xf4eef4ee, kGuard = 0x6a4d6a4d;
 
 /// The first byte of [from, end) that is another one; nullptr if none is.
 const u8* find_other(const u8* from, const u8* end, u8 byte) {
+  const u32 four = byte * 0x01010101u;
+  for (u32 word; end - from >= i32{sizeof word}; from += sizeof word) {
+    __builtin_memcpy(&word, from, sizeof word);
+    if (word != four) break;
+  }
   for (; from != end; ++from) {
     if (*from != byte) return from;
   }

@@ -24,7 +24,8 @@ namespace paean {
 namespace {
 
 constexpr u32 kWaitForMemoryMs = 100;
-constexpr u32 kBuckets = 4096;  // 16 KiB; chains of two when all of kMaxUnused are there
+constexpr u32 kBucketsAtOnce = 64;  // that a walk looks at under the lock
+constexpr u32 kBuckets = 4096;      // 16 KiB; chains of two when all of kMaxUnused are there
 
 struct Key {
   const SuperBlock* super;
@@ -68,10 +69,7 @@ constinit ObjectCache inode_objects;
 constinit WaitQueue inode_changed;  // one was read, or has left
 constinit u32 last_pass = 0;
 
-u32 unused_inodes() {
-  const FileCaches count = InodeCache::count();
-  return count.unused_inodes;
-}
+u32 unused_inodes() { return InodeCache::count().unused_inodes; }
 constinit Shrinker inode_shrinker{
     .name = "inodes", .count = unused_inodes, .shrink = InodeCache::shrink, .pace = Shrinker::Pace::WaitsForDisks};
 
@@ -346,8 +344,7 @@ void InodeCache::drop_all(SuperBlock& super) {
   }
 }
 
-InodeRef InodeCache::next_of(SuperBlock& super, u32 bucket, u32 pass, Visit visit) {
-  const SpinGuard<NoIrq> guard{names_lock};
+InodeRef InodeCache::next_in(SuperBlock& super, u32 bucket, u32 pass, Visit visit) {
   for (auto at = lists->table.begin(bucket); at != lists->table.end(bucket); ++at) {
     if (at->super != &super || at->sync_pass_ == pass || at->state() != Inode::State::Ready) continue;
     at->sync_pass_ = pass;
@@ -358,14 +355,23 @@ InodeRef InodeCache::next_of(SuperBlock& super, u32 bucket, u32 pass, Visit visi
   return {};
 }
 
+InodeRef InodeCache::next_of(SuperBlock& super, u32& bucket, u32 pass, Visit visit) {
+  while (bucket < kBuckets) {
+    const SpinGuard<NoIrq> guard{names_lock};
+    for (const u32 end = std::min(bucket + kBucketsAtOnce, kBuckets); bucket != end; ++bucket) {
+      if (InodeRef found = next_in(super, bucket, pass, visit)) return found;
+    }
+  }
+  return {};
+}
+
 Result<> InodeCache::write_all(SuperBlock& super) {
   const MutexGuard guard{super.walk};
   const u32 pass = __atomic_add_fetch(&last_pass, 1, __ATOMIC_RELAXED);
   Result<> result{};
-  for (u32 bucket = 0; bucket < kBuckets; ++bucket) {
-    while (const InodeRef inode = next_of(super, bucket, pass, Visit::ToWrite)) {
-      if (const Result<> written = write_back(*inode); !written && result) result = written;
-    }
+  u32 bucket = 0;
+  while (const InodeRef inode = next_of(super, bucket, pass, Visit::ToWrite)) {
+    if (const Result<> written = write_back(*inode); !written && result) result = written;
   }
   const MutexGuard others{super.attributes};  // what was found clean may have been on its way to the file system
   return result;
@@ -374,16 +380,13 @@ Result<> InodeCache::write_all(SuperBlock& super) {
 void InodeCache::for_each(SuperBlock& super, void (*visit)(void* context, Inode& inode), void* context) {
   const MutexGuard guard{super.walk};
   const u32 pass = __atomic_add_fetch(&last_pass, 1, __ATOMIC_RELAXED);
-  for (u32 bucket = 0; bucket < kBuckets; ++bucket) {
-    while (const InodeRef inode = next_of(super, bucket, pass, Visit::All)) visit(context, *inode);
-  }
+  u32 bucket = 0;
+  while (const InodeRef inode = next_of(super, bucket, pass, Visit::All)) visit(context, *inode);
 }
 
 FileCaches InodeCache::count() {
   const SpinGuard<NoIrq> guard{names_lock};
-  return {.inodes = static_cast<u32>(lists->table.size()),
-          .unused_inodes = static_cast<u32>(lists->unused.size()),
-          .names = 0};
+  return {static_cast<u32>(lists->table.size()), static_cast<u32>(lists->unused.size()), 0};
 }
 
 Result<InodeRef> find_inode(SuperBlock& super, u32 number) {

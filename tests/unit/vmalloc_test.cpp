@@ -213,7 +213,7 @@ KTEST(vmalloc, without_addresses_it_is_an_error) {
   const u32 purges = vmalloc_statistics().purges;
   for (u32 i = 0; i < 10; ++i) EXPECT(!vmalloc(kMiB, AllocFlags::HighUser | AllocFlags::NoWarn));
   EXPECT(vmalloc_statistics().purges - purges < 10);  // there is nothing to purge, but others may free something
-  const Result<void*> small = vmalloc(1);  // less than a large one is left, but not nothing
+  const Result<void*> small = vmalloc(1);             // less than a large one is left, but not nothing
   if (small) vfree(*small);
   while (chain != nullptr) {
     Chain* const next = chain->next;

@@ -72,7 +72,9 @@ class InodeCache {
   static bool end(Inode* inode);
   static void stay(Inode* inode);
   enum class Visit : u8 { ToWrite, All };
-  static InodeRef next_of(SuperBlock& super, u32 bucket, u32 pass, Visit visit);
+  /// The next in the bucket, or in it and those behind it, that this pass has not met; `bucket` is where it was found.
+  static InodeRef next_in(SuperBlock& super, u32 bucket, u32 pass, Visit visit) REQUIRES(names_lock);
+  static InodeRef next_of(SuperBlock& super, u32& bucket, u32 pass, Visit visit);
 };
 
 }  // namespace paean
