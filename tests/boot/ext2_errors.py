@@ -107,7 +107,8 @@ def with_errors(kind: str, seeds: range) -> str:
                       f"seed {seed}: {name} was acknowledged, and is not on the medium")
             failed += failures
             kept += len(written) - failures
-    check(min(kept, failed) >= 5, f"{kept} files acknowledged, {failed} not: nothing is proved")
+    check(min(kept, failed) >= 5 and unread > 0,
+          f"{kept} files acknowledged, {failed} not, {unread} not read: nothing is proved")
     return f"{kept} files acknowledged and found, {failed} reported, {unread} not read"
 
 

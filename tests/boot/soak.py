@@ -27,6 +27,8 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "300"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 SWAP_MIB, DISK_MIB, SECTOR = 256, 64, 512
 ONE_SECTOR_IN = 5000
+OBJECTS = ("pdpt", "shared_memory", "user_space", "user_area", "thread", "lent_mapping", "folio_transfer",
+           "folio_request")
 MEMORY_SITES = ("page_alloc", "slab_object", "slab_pages", "folio", "page_index_node", "folio_transfer", "fresh_window",
                 "user_area", "user_directory", "user_table", "stack_slot", "vmalloc_frames", "vmalloc_space",
                 "vmap_area", "swap_slot", "kmap_slot", "bounce_pool")
@@ -98,13 +100,23 @@ def failures_of(guest) -> int:
     return sum(int(number) for number in re.findall(r"(?m)^\w+ +\d+[+/ ] +\d+ +(\d+)  ", guest.command("fault")))
 
 
-def settle(guest, before: tuple[int, int]) -> None:
-    """Programs that ended late give their memory back within seconds."""
+def held(guest) -> dict[str, object]:
+    """What programs and transfers hold: pages, objects, areas of vmalloc. Caches, which keep what they like, do not
+    count."""
+    objects = dict(re.findall(r"(?m)^(\w+) +(\d+) +\d+ +\d+ +\d+ +\d+ :", guest.command("slabinfo")))
+    areas = re.search(r"(?m)^live +(\d+)", guest.command("vmallocinfo totals"))
+    check(areas is not None, "vmallocinfo counts no areas")
+    return {"pages": owned_by_programs(guest), "areas": areas[1], **{name: objects[name] for name in OBJECTS}}
+
+
+def settle(guest, before: dict[str, object]) -> None:
+    """Programs that ended late give back what they had within seconds."""
     for _ in range(30):
-        if owned_by_programs(guest) == before:
+        now = held(guest)
+        if now == before:
             return
         guest.command("sleep 1")
-    check(False, f"memory of programs is lost: {before} before, now {guest.command('meminfo')}")
+    check(False, f"lost: {before} before, now {now}")
 
 
 def soak(memory: str) -> str:
@@ -116,7 +128,7 @@ def soak(memory: str) -> str:
         run(guest, "touch 1")
         guest.command("swapon vdb")
         check(field(guest, "SwapTotal") == SWAP_MIB * 1024 - 4, "no swap")
-        before = owned_by_programs(guest)
+        before = held(guest)
         arm(guest)
         rounds = commands = kills = 0
         end = time.monotonic() + SECONDS

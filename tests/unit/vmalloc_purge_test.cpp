@@ -24,7 +24,7 @@ Flushes purge_pages(u32 pages) {
 
 }  // namespace
 
-KTEST(vmalloc, nobody_reads_what_was_purged, .flags = TestFlag::NeedsSmp) {
+KTEST(vmalloc_purge, nobody_reads_what_was_purged, .flags = TestFlag::NeedsSmp) {
   RemoteReader reader;
   REQUIRE(reader.ready());
   u32 seen = 0, stale = 0;
@@ -44,7 +44,7 @@ KTEST(vmalloc, nobody_reads_what_was_purged, .flags = TestFlag::NeedsSmp) {
   EXPECT_EQ(stale, 0u);
 }
 
-KTEST(vmalloc, a_small_purge_flushes_its_range_alone, .flags = TestFlag::NeedsSmp) {
+KTEST(vmalloc_purge, a_small_purge_flushes_its_range_alone, .flags = TestFlag::NeedsSmp) {
   if (arch::online_cpus() != 2) SKIP("CPUs that idle make up for all flushes when they wake");
   const RemoteReader reader;
   REQUIRE(reader.ready());
@@ -58,7 +58,7 @@ KTEST(vmalloc, a_small_purge_flushes_its_range_alone, .flags = TestFlag::NeedsSm
   EXPECT(flushed_all < 20);  // others of the kernel may have had a reason for some
 }
 
-KTEST(vmalloc, a_large_purge_is_one_flush_a_cpu, .flags = TestFlag::NeedsSmp) {
+KTEST(vmalloc_purge, a_large_purge_is_one_flush_a_cpu, .flags = TestFlag::NeedsSmp) {
   vmalloc_purge();
   for (u32 i = 0; i < 20; ++i) {
     const Flushes flushes = purge_pages(arch::kTlbRangeLimit + 1 + i);
