@@ -160,14 +160,16 @@ u32 new_task_id() {
 }
 
 bool become_zombie_locked(Process& process) NO_THREAD_SAFETY_ANALYSIS {
+  const bool was_tied = is_tied_to_group(process);
   process.state = Process::State::Zombie;
   while (Process* child = process.children.first()) {
     process.children.erase(*child);
     child->parent = nullptr;
-    note_lost_parent_locked(*child);
+    note_lost_parent_locked(*child, process);
     if (child->state == Process::State::Zombie) orphans.push_back(*child);
   }
   (void)process.changed.wake_all();
+  if (was_tied) hang_up_orphans_locked(process);
   if (process.parent == nullptr) {
     if (!process.watched) unlink_locked(&process);
     return !process.watched;

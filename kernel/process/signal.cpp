@@ -54,25 +54,10 @@ void drop_pending_locked(Process& process, SignalSet signals) {
   for (Task* task = process.tasks; task != nullptr; task = task->next) task->pending &= ~signals;
 }
 
-/// Does anybody outside of the group, who could continue it, see its members stop?
-bool is_looked_after_locked(const Process& member) {
-  for (const Process* at = all_processes().first(); at != nullptr; at = Process::List::behind(*at)) {
-    const Process* const parent = at->parent;
-    if (at->group != member.group || at->state != Process::State::Alive || parent == nullptr) continue;
-    if (parent->state != Process::State::Alive) continue;  // is just ending
-    if (parent->group != member.group && parent->session == member.session) return true;
-  }
-  return false;
-}
-
-/// All of its tasks come to deliver_signals(), and wait there.
 void stop_locked(Process& process, u32 signal) {
   process.stopped = true;
   process.news = stop_status(signal);
-  for (Task* task = process.tasks; task != nullptr; task = task->next) {
-    task->attention.fetch_or(kAttentionStop);
-    if (task->thread != nullptr) unpark(task->thread);
-  }
+  call_tasks_locked(process);  // which wait there
   tell_parent_locked(process, kSigChild);
 }
 
@@ -83,9 +68,7 @@ void wake_tasks_locked(Process& process) {
 }
 
 void go_on_locked(Process& process) {
-  if (!std::exchange(process.stopped, false)) return;
-  process.lost_parent = false;
-  wake_tasks_locked(process);
+  if (std::exchange(process.stopped, false)) wake_tasks_locked(process);
 }
 
 /// What a signal does even where it is blocked or ignored.
@@ -129,20 +112,20 @@ u32 take_signal(Task& task, SignalAction& action) {
   return signal;
 }
 
-/// Until something happens to the process.
-void wait_while_stopped(Process& process) {
-  if (!__atomic_load_n(&process.lost_parent, __ATOMIC_RELAXED)) return park();
+void look_after_group(Process& process) {
   const SpinGuard<IrqSave> guard{process_lock};
-  if (!std::exchange(process.lost_parent, false) || is_looked_after_locked(process)) return;
-  send_signal_locked(process, kSigHangUp);
-  send_signal_locked(process, kSigContinue);
+  if (std::exchange(process.lost_parent, false)) hang_up_orphans_locked(process);
 }
 
 /// The next one to deliver; 0 if there is none. Sleeps while the process is stopped; also 0 if it is to end meanwhile.
 u32 next_signal(Task& task, SignalAction& action) {
   Process& process = *task.process;
   for (;;) {
-    while (__atomic_load_n(&process.stopped, __ATOMIC_RELAXED) && !process.ending) wait_while_stopped(process);
+    if (__atomic_load_n(&process.lost_parent, __ATOMIC_RELAXED)) look_after_group(process);
+    if (__atomic_load_n(&process.stopped, __ATOMIC_RELAXED) && !process.ending) {
+      park();  // until something happens to the process
+      continue;
+    }
     if (process.ending && process.survivor != &task) return 0;
     const u32 signal = take_signal(task, action);
     if (signal != kHasStopped) return signal;
@@ -197,10 +180,11 @@ void tell_parent_locked(Process& process, u32 signal) {
   (void)parent->changed.wake_all();
 }
 
-void note_lost_parent_locked(Process& orphan) {
-  if (!orphan.stopped) return;
-  orphan.lost_parent = true;
-  wake_tasks_locked(orphan);
+void call_tasks_locked(Process& process) {
+  for (Task* task = process.tasks; task != nullptr; task = task->next) {
+    task->attention.fetch_or(kAttentionStop);
+    if (task->thread != nullptr) unpark(task->thread);
+  }
 }
 
 void send_signal_locked(Process& process, u32 signal) {

@@ -262,6 +262,73 @@ static void test_stopped_while_waiting(void) {
   CHECK(on_time);
 }
 
+enum tie { SHELL_ENDS, LEADER_ENDS, NOBODY_IS_STOPPED };
+
+static int told[2]; /* a letter from each who ends: a capital one if it was hung up */
+static char my_letter;
+
+static void tell(int signal) {
+  const char letter = signal == SIGHUP ? my_letter : my_letter + 'a' - 'A';
+  _exit(write(told[1], &letter, 1) == 1 ? 0 : 1);
+}
+
+static void wait_for_a_hang_up(void) {
+  poll(NULL, 0, 500);
+  tell(0);
+}
+
+static void lead_a_job(enum tie which, int ready) {
+  my_letter = 'L';
+  signal(SIGHUP, tell);
+  const pid_t member = fork();
+  if (member == 0) {
+    my_letter = 'M';
+    if (which != NOBODY_IS_STOPPED) raise(SIGSTOP);
+    wait_for_a_hang_up();
+  }
+  if (which != NOBODY_IS_STOPPED && !stopped_by(member, SIGSTOP)) _exit(1);
+  if (write(ready, "x", 1) != 1 || which == LEADER_ENDS) _exit(1);
+  wait_for_a_hang_up();
+}
+
+static void be_a_shell(enum tie which) {
+  int ends[2], status;
+  char byte;
+  if (setsid() < 0 || pipe(ends) != 0) _exit(1);
+  const pid_t job = fork();
+  if (job == 0) {
+    if (setpgid(0, 0) != 0) _exit(1);
+    lead_a_job(which, ends[1]);
+  }
+  if (read(ends[0], &byte, 1) != 1) _exit(1);
+  if (which == LEADER_ENDS) {
+    waitpid(job, &status, 0);
+    poll(NULL, 0, 1000);
+  }
+  _exit(0);
+}
+
+/* A group that nobody can continue any more does not stay stopped: all of it is hung up, those who run too. */
+static void test_orphaned_group(enum tie which, const char *expected) {
+  char letters[8] = "";
+  int status = 0, count = 0;
+  CHECK(pipe(told) == 0);
+  const pid_t shell = fork();
+  if (shell == 0) be_a_shell(which);
+  close(told[1]);
+  for (struct pollfd end = {.fd = told[0], .events = POLLIN}; count < 7 && poll(&end, 1, 10000) == 1; ++count) {
+    if (read(told[0], letters + count, 1) != 1) break;
+  }
+  if (count == 2 && letters[0] > letters[1]) {
+    const char first = letters[0];
+    letters[0] = letters[1];
+    letters[1] = first;
+  }
+  CHECK(strcmp(letters, expected) == 0);
+  CHECK(waitpid(shell, &status, 0) == shell && status == 0);
+  close(told[0]);
+}
+
 int main(int argc, char **argv) {
   setvbuf(stdout, NULL, _IOLBF, 0);
   if (argc > 1 && strcmp(argv[1], "idle") == 0) {
@@ -276,5 +343,8 @@ int main(int argc, char **argv) {
   test_calls_and_handlers();
   test_who_may_be_grouped(argv[0]);
   test_stopped_while_waiting();
+  test_orphaned_group(SHELL_ENDS, "LM");
+  test_orphaned_group(LEADER_ENDS, "M");
+  test_orphaned_group(NOBODY_IS_STOPPED, "lm");
   return tap_end();
 }

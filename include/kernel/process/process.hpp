@@ -9,7 +9,8 @@
 //     | SIGSTOP and the like            ^
 //     stopped --SIGCONT--> goes on      | SIGKILL ends it too
 //
-// Many thousands may be alive at once: nothing that a process does from fork to wait looks at all of them.
+// Many thousands may be alive at once: nothing that a process does from fork to wait looks at all of them, but for a
+// job of a shell, once, when it ends.
 //
 // One lock, process_lock, guards the tree, the lists of tasks, states and pending signals; it spins, so nothing is
 // allocated or copied under it. `attention` of a task is the one word that the way back to ring 3 looks at: not 0
@@ -66,7 +67,7 @@ class Process {
   enum class State : u8 { Alive, Zombie } state = State::Alive;
   bool ending = false;       // exit_group, a fatal signal or exec: all tasks (but one) end
   bool stopped = false;      // its tasks wait for SIGCONT on their way to ring 3
-  bool lost_parent = false;  // while it was stopped: it has to look whether anybody can still continue it
+  bool lost_parent = false;  // one outside of its group: it has to look whether anybody can still continue the group
   bool executed = false;     // runs another program than its parent's
   bool passed_over = false;  // was to end for others' memory, and did not in time
   Task* survivor = nullptr;  // the one that executes a new program

@@ -15,9 +15,19 @@ void reap_orphans();
 
 /// The process was about to stop, has gone on, or has ended: whoever waits for it looks. process_lock is held.
 void tell_parent_locked(Process& process, u32 signal);
-/// Its parent has ended: a group that nobody can continue any more is not left stopped. The process finds that out by
-/// itself, because it takes a look at all the others, and there may be thousands. process_lock is held.
-void note_lost_parent_locked(Process& orphan);
+/// All of its tasks come to deliver_signals(). process_lock is held.
+void call_tasks_locked(Process& process);
+
+// kernel/process/orphaned_group.cpp; process_lock is held.
+
+/// Does anybody see members of its group stop, who could continue them?
+bool is_looked_after_locked(const Process& process);
+/// Its tie to somebody outside of the group, or `process` itself, has gone: members do not stay stopped for ever.
+void hang_up_orphans_locked(const Process& process);
+/// Will its end break a tie, or has one broken that it has not looked after yet?
+bool is_tied_to_group(const Process& process);
+/// The child's parent has ended. If that was a tie, the child will look after its group.
+void note_lost_parent_locked(Process& child, const Process& parent);
 
 /// end_process() with process_lock held.
 void end_process_locked(Process& process, u32 status);
