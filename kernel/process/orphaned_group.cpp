@@ -6,8 +6,8 @@
 // ties is orphaned. What a terminal's signals stop elsewhere goes on in there; and if the last tie breaks while members
 // are stopped, all get SIGHUP, which ends those that do not care, and SIGCONT.
 //
-// A tie breaks when either of its ends does. The process that was in the group looks at all others, once: as it ends, or
-// on its way to ring 3 after its parent has ended (Process::lost_parent), because such a parent may have thousands.
+// A tie breaks when either of its ends does. The one in the group looks at all other processes, once: as it ends, or on
+// its way to ring 3 after its parent has ended (Process::lost_parent), because such a parent may have thousands.
 // Source: POSIX.1-2017, _exit(), consequences of process termination.
 #include "kernel/process/process_internal.hpp"
 

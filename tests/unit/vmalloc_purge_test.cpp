@@ -55,7 +55,8 @@ KTEST(vmalloc_purge, a_small_purge_flushes_its_range_alone, .flags = TestFlag::N
     EXPECT_EQ(flushes.of_ranges, 1u);
     flushed_all += flushes.of_all;
   }
-  EXPECT(flushed_all < 20);  // others of the kernel may have had a reason for some
+  test.note("{} flushes of everything", flushed_all);
+  EXPECT(flushed_all < 10);  // others of the kernel may have had a reason for some
 }
 
 KTEST(vmalloc_purge, a_large_purge_is_one_flush_a_cpu, .flags = TestFlag::NeedsSmp) {
