@@ -22,8 +22,9 @@
 // pages it stamps them with a new TLB generation and flushes itself; they are purged once every CPU has flushed at or
 // after the stamp. CPUs flush themselves when they pass here, idle ones when they wake; only when a CPU has more than
 // its share parked (all together 1/4 of the space or 1/32 of the memory) are those that are behind interrupted, and
-// waited for where one may wait. So no
-// frame is free and no address is used again while any CPU may still reach it, and most frees send nothing.
+// waited for where one may wait. Who needs frames or addresses at once purges all with one flush: of the range that the
+// parked areas lie in, if that is small, otherwise of everything. So no frame is free and no address is used again
+// while any CPU may still reach it, and most frees send nothing.
 // Areas of 1 to 4 pages keep their addresses with the CPU that purged them, so that taking one touches nothing shared.
 //
 // Entries: whoever frees an address finds its area by the entry of the page in front of it, a guard page: not present,

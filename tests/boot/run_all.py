@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Runs all boot tests, two guests side by side, and prints TAP.
+"""Runs all boot tests, --jobs of them side by side, and prints TAP.
 
-    tests/boot/run_all.py                                everything that a pull request must pass, about 10 minutes
+    tests/boot/run_all.py                                everything that a pull request must pass
     tests/boot/run_all.py --only 'boot.matrix.64G-*'     some of it
     tests/boot/run_all.py --full                         the whole matrix and ten times the seeds
 
