@@ -46,7 +46,7 @@ void begin_task(void* argument) {
     me->next = me->process->tasks;
     me->process->tasks = me;
     if (me->process->ending || me->process->pending != 0) me->attention |= kAttentionSignal;
-    if (me->process->stopped) me->attention |= kAttentionStop;
+    if (me->process->stopped || me->process->lost_parent) me->attention |= kAttentionStop;
   }
   if (UserSpace* space = std::exchange(me->start_space, nullptr)) {
     UserSpace::switch_to(space);
