@@ -199,6 +199,13 @@ KTEST(vfs, a_removed_directory_in_use_is_dead) {
 KTEST(vfs, numbers_are_used_again_and_nothing_is_mistaken) {
   const TmpfsSpace space;
   REQUIRE(space.ready());
+  // Its files have the numbers of others in the file system around it, which must not have their names.
+  constexpr const char* kNames[] = {"/t/n1", "/t/n2", "/t/n3", "/t/n4", "/t/n5", "/t/n6", "/t/n7", "/t/n8"};
+  for (const char* name : kNames) {
+    REQUIRE(write_text(name, ""));
+    EXPECT(!exists(name + std::string_view{"/t"}.size()));
+  }
+  for (const char* name : kNames) REQUIRE(remove_file(name));
   REQUIRE(make_directory("/t/d"));
   const u32 number = status_of("/t/d")->inode;
   EXPECT(!exists("/t/d/x"));  // now known as absent
