@@ -58,6 +58,7 @@ class Stage:
 # Locks, and sleeping with maps, are checked in builds with checks alone.
 DEBUG_DEATHS = "boot.death.lock_order-*,boot.death.mutex_*,boot.death.spin_lock_*,boot.death.kmap_*"
 GONE_EVERYWHERE = "tlb.a_page_that_was_shot_down_faults_elsewhere"
+SPINNING_MUTEX = "sync.mutex_of_a_running_owner_is_waited_for"
 LONG_TORTURE = "torture.a_hundred_thousand_interrupts"
 
 
@@ -82,8 +83,8 @@ def race_commands(full):
     most reuse, 512 for 600 threads. The 100,000 reads of addresses that are gone are demanded here, where both CPUs run
     at once. A long run has ten times the interrupts."""
     tries = ["--tries", "3"]
-    commands = [kernel_command("release", "192M", 2, f"race.*,{GONE_EVERYWHERE}", "kmap=force pkmap=64",
-                               "race-64-slots") + tries,
+    commands = [kernel_command("release", "192M", 2, f"race.*,{GONE_EVERYWHERE},{SPINNING_MUTEX}",
+                               "kmap=force pkmap=64", "race-64-slots") + tries,
                 kernel_command("release", "256M", 2, f"contention.*,stream.*,race.slots_*,{LONG_TORTURE}",
                                "kmap=force pkmap=512", "race-512-slots") + tries]
     # Nobody waits for a slot while he has one: what the checker of such builds looks for.

@@ -74,18 +74,21 @@ KTEST(page_cache_races, two_readers_of_an_absent_page_cause_one_read) {
   const FileHolder file{4 * kPageSize, u64{4} * kPageSize};
   fill(file->store.medium(), 0, 1);
   file->store.answers_reads = Answer::Later;
-  Caller first{.file = *file, .index = 2}, second{.file = *file, .index = 2};
-  Crew<2> crew;
+  Caller first{.file = *file, .index = 2}, second{.file = *file, .index = 2}, late{.file = *file, .index = 2};
+  Crew<3> crew;
   REQUIRE(crew.add("first", Caller::read, &first, elsewhere()) && crew.add("second", Caller::read, &second, here()));
   EXPECT(within_ms(1000, [&] { return file->store.held() == 1; }));
+  REQUIRE(crew.add("late", Caller::read, &late, here()));  // who finds the page, not yet read
   thread_sleep_ms(kAWhileMs);
-  EXPECT_EQ(load(first.done) + load(second.done), 0u);  // nobody uses the page before it has been read
+  // Nobody uses the page before it has been read.
+  EXPECT_EQ(load(first.done) + load(second.done) + load(late.done), 0u);
   EXPECT_EQ(file->store.held(), 1u);
   EXPECT(file->store.answer());
   crew.join();
   EXPECT_EQ(file->store.reads, 1u);
   EXPECT_EQ(differences(first.bytes, u64{2} * kPageSize, 1), 0u);
   EXPECT_EQ(differences(second.bytes, u64{2} * kPageSize, 1), 0u);
+  EXPECT_EQ(differences(late.bytes, u64{2} * kPageSize, 1), 0u);
 }
 
 KTEST(page_cache_races, a_waiting_reader_tries_again_after_an_error) {
