@@ -110,7 +110,7 @@ struct Turns {
 // Both CPUs at work: whoever finds the mutex taken has it sooner than he could have slept, unless a busy host holds up
 // its owner. Who never waits awake sleeps nearly every time. They hardly meet where the host runs one CPU at a time.
 KTEST(sync, mutex_of_a_running_owner_is_waited_for, .flags = TestFlag::NeedsSmp) {
-  constexpr u32 kOften = Turns::kTurns / 20, kPatienceTicks = 300;
+  constexpr u32 kOften = Turns::kTurns / 2, kPatienceTicks = 300;
   const u32 start = ticks_now();
   u32 met = 0, slept = 0;
   do {
