@@ -32,6 +32,7 @@ FEWER_ROUNDS = "selftest.rounds=200000"
 # stage that has the host to itself.
 KERNEL_RUNS = (("ubsan", "4G", 2, "all"), ("ubsan", "512M", 2, "all", "vfallback=always kmap=force"),
                ("release", "64G", 2, "all"), ("release", "4G", 2, "all", "memmap=96M$256M,64M$512M"),
+               ("release", "512M", 2, "all", "vfallback=always"),
                ("release", "64M", 1, "all"), ("release", "4G", 1, "reclaim.*"), ("release", "128G", 1, "memory.*"),
                ("release", "256G", 1, "memory.*"))
 
