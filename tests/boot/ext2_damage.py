@@ -115,8 +115,8 @@ class Stranger:
 def held(guest) -> dict[str, int]:
     """Objects in use by slab cache, and kB of memory by kind. Names of files that are gone, and stacks of free objects,
     stay until others need the memory; how many is no fault."""
-    lines = [line.split() for line in guest.command("slabinfo").splitlines() if line[:1].isalnum()]
-    objects = {line[0]: int(line[1]) for line in lines if len(line) > 3 and line[1].isdigit() and line[0] not in CACHES}
+    slabs = proc_text.slab_objects(guest.command("slabinfo"))
+    objects = {name: number for name, number in slabs.items() if name not in CACHES}
     memory = proc_text.meminfo(guest.command("meminfo"))
     fields = "Buffers Cached Dirty Writeback Bounce KernelStack PageTables VmallocUsed".split()
     return objects | {name: memory[name] for name in fields}

@@ -106,3 +106,8 @@ def firmware_entries(log: str) -> list[tuple[int, int, str]]:
     """The `BIOS-e820:` lines of the boot log: (begin, end, kind)."""
     return [(int(m[1], 16), int(m[2], 16) + 1, m[3].strip())
             for m in re.finditer(r"BIOS-e820: \[mem (0x[0-9a-f]+)-(0x[0-9a-f]+)\] (.*)", log)]
+
+
+def slab_objects(text: str) -> dict[str, int]:
+    """Objects in use, by cache, from what `slabinfo` prints."""
+    return {name: int(active) for name, active in re.findall(r"(?m)^([\w-]+) +(\d+) +\d+ +\d+ +\d+ +\d+ :", text)}

@@ -18,6 +18,7 @@ import tempfile
 import time
 
 import harness
+import proc_text
 from exhaustion import KILLED, field, owned_by_programs, run
 from ext2 import tool
 from harness import Case, check
@@ -103,7 +104,7 @@ def failures_of(guest) -> int:
 def held(guest) -> dict[str, object]:
     """What programs and transfers hold: pages, objects, areas of vmalloc. Caches, which keep what they like, do not
     count."""
-    objects = dict(re.findall(r"(?m)^(\w+) +(\d+) +\d+ +\d+ +\d+ +\d+ :", guest.command("slabinfo")))
+    objects = proc_text.slab_objects(guest.command("slabinfo"))
     areas = re.search(r"(?m)^live +(\d+)", guest.command("vmallocinfo totals"))
     check(areas is not None, "vmallocinfo counts no areas")
     return {"pages": owned_by_programs(guest), "areas": areas[1], **{name: objects[name] for name in OBJECTS}}
