@@ -181,10 +181,8 @@ void tell_parent_locked(Process& process, u32 signal) {
 }
 
 void call_tasks_locked(Process& process) {
-  for (Task* task = process.tasks; task != nullptr; task = task->next) {
-    task->attention.fetch_or(kAttentionStop);
-    if (task->thread != nullptr) unpark(task->thread);
-  }
+  for (Task* task = process.tasks; task != nullptr; task = task->next) task->attention.fetch_or(kAttentionStop);
+  wake_tasks_locked(process);
 }
 
 void send_signal_locked(Process& process, u32 signal) {

@@ -29,7 +29,7 @@ KTEST(vmalloc_purge, nobody_reads_what_was_purged, .flags = TestFlag::NeedsSmp) 
   REQUIRE(reader.ready());
   u32 seen = 0, stale = 0;
   for (u32 i = 0; i < 300; ++i) {
-    // Some are flushed as a range, others, behind a batch that is stamped already, or too long, with everything.
+    // Some are flushed as a range, every third, which is too long for that, with everything.
     const u32 pages = i % 3 == 2 ? arch::kTlbRangeLimit + 1 + i % 40 : 1 + i % arch::kTlbRangeLimit;
     const Result<void*> area = vmalloc(pages * kPageSize);
     REQUIRE(area);
@@ -59,7 +59,7 @@ KTEST(vmalloc_purge, a_small_purge_flushes_its_range_alone, .flags = TestFlag::N
   EXPECT(flushed_all < 10);  // others of the kernel may have had a reason for some
 }
 
-KTEST(vmalloc_purge, a_large_purge_is_one_flush_a_cpu, .flags = TestFlag::NeedsSmp) {
+KTEST(vmalloc_purge, a_large_purge_flushes_everything, .flags = TestFlag::NeedsSmp) {
   vmalloc_purge();
   for (u32 i = 0; i < 20; ++i) {
     const Flushes flushes = purge_pages(arch::kTlbRangeLimit + 1 + i);
