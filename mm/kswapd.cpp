@@ -133,7 +133,9 @@ bool give_back() {
 
 void look_after_lowmem() {
   lowmem.asked.store(0);
-  needed.store(0);
+  const bool urgent = needed.exchange(0) != 0;
+  // Asked for before a rest that is over, perhaps: what has helped itself meanwhile costs nobody his cached objects.
+  if (!urgent && !is_short(&Zone::high)) return;
   if (is_short(&Zone::low)) warn_of_lowmem();
   const u32 before = free_lowmem();
   const bool any = give_back();

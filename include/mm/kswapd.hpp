@@ -11,7 +11,7 @@
 // Lowmem is short in its own way: what lies in it are objects, most of which describe something else. A round for it
 // asks cached pages, shrinkers and slabs alike, gently first. A round that leaves hardly more free lowmem than it found
 // is followed by a rest: what is still cached does not help, and would only be missed. A request that is about to fail
-// cuts the rest short; allocations below `low` do not.
+// cuts the rest short; allocations below `low` do not. After it nothing is taken if lowmem has recovered by itself.
 //
 // Nobody but the thread and its helper run shrinkers: whoever allocates may hold a lock that a shrinker wants, so he
 // waits a while instead. The helper has those that may wait for a disk, and the thread waits for it only briefly: a

@@ -151,6 +151,41 @@ KTEST(shrink, rounds_that_do_not_help_are_rare) {
   unregister_shrinker(useless);
 }
 
+KTEST(shrink, who_helped_himself_during_the_rest_keeps_his_objects) {
+  constexpr u32 kRestMs = 1000, kAttempts = 10;
+  static constinit std::atomic<u32> asked{0};
+  static constinit Shrinker useless{.name = "useless",
+                                    .count = [] { return 16u; },
+                                    .shrink =
+                                        [](u32) {
+                                          asked.fetch_add(1);
+                                          return 1u;
+                                        }};
+  register_shrinker(useless);
+  bool in_time = false;
+  for (u32 attempt = 0; attempt < kAttempts && !in_time; ++attempt) {
+    Hog hog;
+    while (hog.take()) {}
+    wait_for_rest();
+    const u32 rounds = shrink_rounds();
+    u32 rest = 0, now = ticks_now();  // the rest that follows a round begins no earlier than that
+    for (u32 i = 0; i < 500 && shrink_rounds() == rounds; ++i) {
+      rest = std::exchange(now, ticks_now());
+      (void)hog.take();
+      thread_sleep_ms(10);
+    }
+    (void)hog.take();  // asks for the next round
+    hog.let_go();
+    asked.store(0);
+    in_time = shrink_rounds() != rounds && ms_since(rest) < kRestMs;
+    if (!in_time) continue;
+    thread_sleep_ms(kRestMs + 500);
+    EXPECT_EQ(asked.load(), 0);
+  }
+  EXPECT(in_time);
+  unregister_shrinker(useless);
+}
+
 KTEST(shrink, one_that_waits_for_a_disk_stops_nobody_else) {
   static constinit std::atomic<u32> go_on{0}, stalled{0}, asked{0};
   static constinit Shrinker stalls{.name = "stalls",
