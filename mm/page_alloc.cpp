@@ -40,30 +40,7 @@ bool above_watermark(const Zone& z, u32 free, u32 wanted, PageCount reserve, Eff
   return free >= mark + wanted;
 }
 
-/// Keeps the compiler from moving memory accesses across the marks; the CPU sees its own accesses in order.
-[[gnu::always_inline]] inline void compiler_barrier() { asm volatile("" ::: "memory"); }
-
-/// Claims this CPU's stacks, unless an interrupt came into the middle of somebody else's claim.
-[[gnu::always_inline]] inline bool claim_stacks() { return percpu_claims.claim(); }
-[[gnu::always_inline]] inline void release_stacks() {
-  compiler_barrier();
-  percpu_claims.set(0);
-}
-
-[[gnu::always_inline]] inline void account_taken(Page* page, Order order, LedgerRow row) {
-  ledger_add(row, order.pages());
-  page->set_word(Page::make_block(order, row.value()));
-}
-
-[[gnu::always_inline]] inline ZoneStacks& stacks_for(u32 zone_index) { return page_stacks.local().zone[zone_index]; }
-
-/// The address is computed once: without this the compiler derives it anew, in more instructions, at every use.
-template <typename Stack>
-[[gnu::always_inline]] inline Stack* once(Stack& stack) {
-  Stack* address = &stack;
-  asm("" : "+r"(address));
-  return address;
-}
+ZoneStacks& stacks_for(u32 zone_index) { return page_stacks.local().zone[zone_index]; }
 
 Page* take_from_buddy(Zone& z, Order order, Owner owner, PageCount reserve, Effort effort, IrqsOff) {
   const SpinGuard<NoIrq> guard{z.lock};
@@ -71,7 +48,7 @@ Page* take_from_buddy(Zone& z, Order order, Owner owner, PageCount reserve, Effo
   const u32 index = z.buddy.allocate(order);
   if (index == Buddy::kNone) return nullptr;
   Page* page = pfn_to_page(z.frame_at(index));
-  account_taken(page, order, LedgerRow{z.id, owner});
+  PageFast::account_taken(page, order, LedgerRow{z.id, owner});
   return page;
 }
 
@@ -80,7 +57,7 @@ Page* take_through_stack(Zone& z, Order order, Owner owner, PageCount reserve, I
   ZoneStacks& stacks = stacks_for(std::to_underlying(z.id));
   const auto pop = [&](auto& stack) {
     Page* page = stack.blocks[--stack.count];
-    account_taken(page, order, LedgerRow{z.id, owner});
+    PageFast::account_taken(page, order, LedgerRow{z.id, owner});
     return page;
   };
   const auto plenty = [&](u32 pages) NO_THREAD_SAFETY_ANALYSIS {  // one word, read without the lock: a hint
@@ -165,15 +142,6 @@ Page* take_at_others_cost(AllocFlags flags, Order order, Owner owner) {
   }
 }
 
-[[gnu::noinline]] Result<Page*> allocate_slowly(AllocFlags flags, Order order, Owner owner) {
-  if (order.value() > kMaxOrder) return std::unexpected(Error::InvalidArgument);
-  if (must_fail(fault_page_alloc)) return fail(flags, order, owner);
-  Page* page = take_with_effort(flags, order, owner, Retry::Yes);
-  if (page == nullptr) page = take_at_others_cost(flags, order, owner);
-  if (page == nullptr) return fail(flags, order, owner);
-  return page;
-}
-
 /// What the word of a legal free looks like, but for the ledger row.
 constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
 
@@ -199,69 +167,48 @@ constexpr u32 free_pattern(Order order) { return Page::make_block(order, 0); }
   z.buddy.free(z.index_of(page_to_pfn(page)), order);
 }
 
-/// The stack of an order that has one, for whoever claimed this CPU's.
-template <u32 kOrder>
-[[gnu::always_inline]] inline auto* stack_of(LedgerRow row) {
-  ZoneStacks& stacks = stacks_for(row.zone_index());
-  if constexpr (kOrder == 0) {
-    return once(stacks.singles);
-  } else {
-    return once(stacks.small[small_stack_of(Order{kOrder})]);
-  }
-}
-
-/// nullptr if the stack is empty or in use, and while failures are ordered: the slow paths have the site.
-template <u32 kOrder>
-[[gnu::always_inline]] inline Page* pop(LedgerRow row) {
-  if (any_fault_armed() || !claim_stacks()) [[unlikely]]
-    return nullptr;
-  Page* page = stack_of<kOrder>(row)->pop();
-  if (page != nullptr) [[likely]]
-    account_taken(page, Order{kOrder}, row);
-  release_stacks();
-  return page;
-}
-
-/// The same for any order; nullptr too if there is no stack for it.
+/// As PageFast::pop(), for any order; nullptr too if there is no stack for it.
 Page* pop_block(Order order, LedgerRow row) {
   switch (order.value()) {
-    case 0: return pop<0>(row);
-    case 1: return pop<1>(row);
-    case 2: return pop<2>(row);
-    case 3: return pop<3>(row);
-    case 9: return pop<9>(row);
+    case 0: return PageFast::pop<0>(row);
+    case 1: return PageFast::pop<1>(row);
+    case 2: return PageFast::pop<2>(row);
+    case 3: return PageFast::pop<3>(row);
+    case 9: return PageFast::pop<9>(row);
     default: return nullptr;
   }
 }
 
+/// What PageFast::push() refused.
+template <u32 kOrder>
+void free_otherwise(Page* page) {
+  if (page->word() - free_pattern(Order{kOrder}) > Page::kRowMask) [[unlikely]]
+    return bad_free(page, Order{kOrder});  // or a virtual block
+  free_slowly(page, Order{kOrder});
+}
+
 template <u32 kOrder>
 [[gnu::always_inline]] inline void push(Page* page) {
-  constexpr Order kThis{kOrder};
-  const u32 row = page->word() - free_pattern(kThis);  // one subtraction checks type, order and references
-  if (row > Page::kRowMask) [[unlikely]]
-    return bad_free(page, kThis);  // or a virtual block
-  arch::check_frames(page_to_pfn(page), kThis.pages());
-  if (!claim_stacks()) [[unlikely]]
-    return free_slowly(page, kThis);
-  auto* stack = stack_of<kOrder>(LedgerRow{row});
-  const u32 count = stack->count;
-  if (count == stack_limit(kThis)) [[unlikely]] {
-    release_stacks();
-    return free_slowly(page, kThis);
-  }
-  ledger_subtract(LedgerRow{row}, kThis.pages());
-  page->set_word(Page::make_cached(kThis));
-  stack->push(page, count);
-  release_stacks();
+  if (!PageFast::push<kOrder>(page)) [[unlikely]]
+    free_otherwise<kOrder>(page);
 }
 
 }  // namespace
 
+Result<Page*> take_block_slowly(AllocFlags flags, Order order, Owner owner) {
+  if (order.value() > kMaxOrder) return std::unexpected(Error::InvalidArgument);
+  if (must_fail(fault_page_alloc)) return fail(flags, order, owner);
+  Page* page = take_with_effort(flags, order, owner, Retry::Yes);
+  if (page == nullptr) page = take_at_others_cost(flags, order, owner);
+  if (page == nullptr) return fail(flags, order, owner);
+  return page;
+}
+
 template <u32 kOrder>
 Result<Page*> take_block_of(AllocFlags flags, LedgerRow row) {
-  Page* page = pop<kOrder>(row);
+  Page* page = PageFast::pop<kOrder>(row);
   if (page == nullptr) [[unlikely]]
-    return allocate_slowly(flags, Order{kOrder}, row.owner());
+    return take_block_slowly(flags, Order{kOrder}, row.owner());
   return page;
 }
 template Result<Page*> take_block_of<0>(AllocFlags flags, LedgerRow row);
@@ -271,7 +218,7 @@ template Result<Page*> take_block_of<3>(AllocFlags flags, LedgerRow row);
 template Result<Page*> take_block_of<9>(AllocFlags flags, LedgerRow row);
 
 Page* take_page_quietly(AllocFlags flags, Owner owner) {
-  Page* page = pop<0>(LedgerRow{flags.zone(), owner});
+  Page* page = PageFast::pop<0>(LedgerRow{flags.zone(), owner});
   if (page == nullptr) [[unlikely]]
     return take_if_not_armed(flags, Order{0}, owner, Retry::Yes);
   return page;
@@ -291,7 +238,7 @@ Page* take_block_quietly(AllocFlags flags, Order order, Owner owner) {
 Result<Page*> take_block(AllocFlags flags, Order order, Owner owner) {
   Page* page = pop_block(order, LedgerRow{flags.zone(), owner});
   if (page == nullptr) [[unlikely]]
-    return allocate_slowly(flags, order, owner);
+    return take_block_slowly(flags, order, owner);
   return page;
 }
 
@@ -329,15 +276,16 @@ Result<Page*> alloc_page_at(Pfn pfn, Owner owner) {
   Zone& z = zone(zone_of(pfn));
   const SpinGuard<NoIrq> guard{z.lock};
   if (!z.buddy.allocate_at(z.index_of(pfn), Order{0})) return std::unexpected(Error::Busy);
-  account_taken(pfn_to_page(pfn), Order{0}, LedgerRow{z.id, owner});
+  PageFast::account_taken(pfn_to_page(pfn), Order{0}, LedgerRow{z.id, owner});
   return pfn_to_page(pfn);
 }
+
+void free_page_slowly(Page* page) { free_otherwise<0>(page); }
 
 template <u32 kOrder>
 void free_block_of(Page* page) {
   push<kOrder>(page);
 }
-template void free_block_of<0>(Page* page);
 template void free_block_of<1>(Page* page);
 template void free_block_of<2>(Page* page);
 template void free_block_of<3>(Page* page);
@@ -345,7 +293,7 @@ template void free_block_of<9>(Page* page);
 
 void free_block(Page* page, Order order) {
   switch (order.value()) {
-    case 0: return push<0>(page);
+    case 0: return free_page(page);
     case 1: return push<1>(page);
     case 2: return push<2>(page);
     case 3: return push<3>(page);

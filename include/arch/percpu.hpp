@@ -9,6 +9,8 @@
 // `fs:percpu_delta` reads this CPU's own.
 #pragma once
 
+#include <type_traits>
+
 #include "arch/layout.hpp"
 #include "lib/types.hpp"
 
@@ -25,6 +27,25 @@ inline constexpr u32 kNoCpuDelta = 0xffffffff;
   return delta;
 }
 
+// A word within a per-CPU variable, named by its place in the section (PerCpu::in_section()): this CPU's copy whenever
+// the instruction runs, and no register for an address.
+
+template <typename W>
+  requires(sizeof(W) == 4)
+[[gnu::always_inline]] inline W own_word(const W& in_section) {
+  W value;
+  asm volatile("movl %%fs:%1, %0" : "=r"(value) : "m"(in_section));
+  return value;
+}
+template <typename W>
+  requires(sizeof(W) == 4)
+[[gnu::always_inline]] inline void set_own_word(W& in_section, std::type_identity_t<W> value) {
+  asm volatile("movl %1, %%fs:%0" : "=m"(in_section) : "ri"(value));
+}
+[[gnu::always_inline]] inline void add_to_own_word(u32& in_section, u32 number) {
+  asm volatile("addl %1, %%fs:%0" : "+m"(in_section) : "ri"(number) : "cc");
+}
+
 template <typename T>
 class PerCpu {
  public:
@@ -39,14 +60,12 @@ class PerCpu {
   [[gnu::always_inline]] T get() const
     requires(sizeof(T) == 4)
   {
-    T value;
-    asm volatile("movl %%fs:%1, %0" : "=r"(value) : "m"(value_));
-    return value;
+    return own_word(value_);
   }
   [[gnu::always_inline]] void set(T value)
     requires(sizeof(T) == 4)
   {
-    asm volatile("movl %1, %%fs:%0" : "=m"(value_) : "ri"(value));
+    set_own_word(value_, value);
   }
   /// Sets bit 0 and says whether it was clear. The compiler moves no memory access across.
   [[gnu::always_inline]] bool claim()
@@ -75,9 +94,11 @@ class PerCpu {
   [[gnu::always_inline]] void add(u32 word, u32 number)
     requires(sizeof(T) % 4 == 0)
   {
-    asm volatile("addl %1, %%fs:%0" : "+m"(reinterpret_cast<u32*>(&value_)[word]) : "ri"(number) : "cc");
+    add_to_own_word(reinterpret_cast<u32*>(&value_)[word], number);
   }
   T& on(u32 cpu) { return at(percpu_deltas[cpu]); }
+  /// Nobody's copy: the place by which own_word() and its kin know a word of this CPU's.
+  [[gnu::always_inline]] T& in_section() { return value_; }
 
  private:
   [[gnu::always_inline]] T& at(u32 delta) {

@@ -37,10 +37,10 @@ extern arch::PerCpu<LedgerCounters> ledger_counters;
 /// Counts on this CPU, on which the caller stays. One instruction adds, so that an interrupt in the middle of a caller
 /// with interrupts on may count as well and nothing is lost: no build may split it.
 [[gnu::always_inline]] inline void ledger_add(LedgerRow row, u32 pages) {
-  asm("addl %1, %0" : "+m"(ledger_counters.local().pages[row.value()]) : "ri"(pages) : "cc");
+  arch::add_to_own_word(ledger_counters.in_section().pages[row.value()], pages);
 }
 [[gnu::always_inline]] inline void ledger_subtract(LedgerRow row, u32 pages) {
-  asm("subl %1, %0" : "+m"(ledger_counters.local().pages[row.value()]) : "ri"(pages) : "cc");
+  arch::add_to_own_word(ledger_counters.in_section().pages[row.value()], 0 - pages);
 }
 
 /// Pages that an owner holds in a zone.

@@ -19,7 +19,7 @@
 #pragma once
 
 #include "lib/result.hpp"
-#include "mm/ledger.hpp"
+#include "mm/page_fast.hpp"
 
 namespace paean {
 
@@ -79,9 +79,13 @@ template <u32 kOrder>
 
 /// One page, with one reference. The choices are inlined and cost nothing where flags, order and owner are constants.
 [[nodiscard]] Result<Page*> take_cleared_page(AllocFlags flags, LedgerRow row);
-[[nodiscard]] inline Result<Page*> alloc_page(AllocFlags flags, Owner owner = Owner::Kernel) {
+[[nodiscard, gnu::cold]] Result<Page*> take_block_slowly(AllocFlags flags, Order order, Owner owner);
+[[nodiscard, gnu::always_inline]] inline Result<Page*> alloc_page(AllocFlags flags, Owner owner = Owner::Kernel) {
   const LedgerRow row{flags.zone(), owner};
-  return flags.has(AllocFlags::Zero) ? take_cleared_page(flags, row) : take_block_of<0>(flags, row);
+  if (flags.has(AllocFlags::Zero)) return take_cleared_page(flags, row);
+  if (const u32 number = row.value(); !__builtin_constant_p(number)) return take_block_of<0>(flags, row);
+  if (Page* page = PageFast::pop<0>(row)) return page;
+  return take_block_slowly(flags, Order{0}, owner);
 }
 
 /// 2^order contiguous pages, as their first page, with one reference.
@@ -112,10 +116,14 @@ template <u32 kOrder>
 template <u32 kOrder>
 void free_block_of(Page* page);
 void free_block(Page* page, Order order);
-inline void free_page(Page* page) { free_block_of<0>(page); }
+[[gnu::cold]] void free_page_slowly(Page* page);
+[[gnu::always_inline]] inline void free_page(Page* page) {
+  if (!PageFast::push<0>(page)) [[unlikely]]
+    free_page_slowly(page);
+}
 [[gnu::always_inline]] inline void free_pages(Page* page, Order order) {
   if (const u32 number = order.value(); __builtin_constant_p(number)) {
-    if (order == Order{0}) return free_block_of<0>(page);
+    if (order == Order{0}) return free_page(page);
     if (order == Order{1}) return free_block_of<1>(page);
     if (order == Order{2}) return free_block_of<2>(page);
     if (order == Order{3}) return free_block_of<3>(page);

@@ -33,22 +33,6 @@ struct BlockStack {
   static constexpr u32 kCapacity = kSlots;
   u32 count = 0;
   Page* blocks[kSlots]{};
-
-  /// The newest; nullptr if the stack is empty.
-  [[gnu::always_inline]] Page* pop() {
-    const u32 left = count - 1;
-    if (static_cast<i32>(left) < 0) [[unlikely]]
-      return nullptr;
-    count = left;
-    Page* page = blocks[left];
-    if (page == nullptr) __builtin_unreachable();  // so that the callers' test is the one above
-    return page;
-  }
-  /// `place` is the count, which the caller has looked at: below kCapacity.
-  [[gnu::always_inline]] void push(Page* page, u32 place) {
-    blocks[place] = page;
-    count = place + 1;
-  }
 };
 
 struct ZoneStacks {

@@ -21,7 +21,7 @@ bool needs_highmem(BenchContext& bench) {
 /// Flags and order are template arguments, as they are constants wherever pages are allocated.
 template <u32 kOrder, typename Flags>
 void pair(BenchContext& bench, Flags flags) {
-  bench.run([=] {
+  bench.run([=]() __attribute__((always_inline)) {
     const Result<Page*> page = alloc_pages(flags(), Order{kOrder}, Owner::Test);
     keep(*page);
     free_pages(*page, Order{kOrder});
@@ -30,7 +30,7 @@ void pair(BenchContext& bench, Flags flags) {
 
 template <typename Flags>
 void single(BenchContext& bench, Flags flags) {
-  bench.run([=] {
+  bench.run([=]() __attribute__((always_inline)) {
     const Result<Page*> page = alloc_page(flags(), Owner::Test);
     keep(*page);
     free_page(*page);
@@ -53,7 +53,7 @@ KBENCH(alloc_free_order9, "2 MiB of high pages, allocate and free") {
 
 KBENCH(alloc_batch_2048, "2048 high pages one by one, then free them all", .iterations = 20) {
   if (!needs_highmem(bench)) return;
-  bench.run([] {
+  bench.run([]() __attribute__((always_inline)) {
     for (Page*& page : batch) page = *alloc_page(AllocFlags::HighUser, Owner::Test);
     for (Page* page : batch) free_page(page);
   });

@@ -49,19 +49,27 @@ class StackOfTwo {
   StackOfTwo& operator=(const StackOfTwo&) = delete;
 
   Page* take() {
-    Page* page = stack_.pop();
-    if (page == nullptr) fill();
-    return page;
+    const u32 left = stack_.count - 1;
+    if (static_cast<i32>(left) < 0) {
+      fill();
+      return nullptr;
+    }
+    stack_.count = left;
+    return stack_.blocks[left];
   }
   void give(Page* page) {
     const u32 count = stack_.count;
-    if (count < kPages) stack_.push(page, count);
+    if (count < kPages) push(page, count);
   }
 
  private:
   static constexpr u32 kPages = 32;
+  void push(Page* page, u32 place) {
+    stack_.blocks[place] = page;
+    stack_.count = place + 1;
+  }
   void fill() {
-    for (u32 i = 0; i < all_; ++i) stack_.push(pages_[i], i);
+    for (u32 i = 0; i < all_; ++i) push(pages_[i], i);
   }
   Page* pages_[kPages]{};
   u32 all_ = 0;

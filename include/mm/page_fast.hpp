@@ -1,0 +1,93 @@
+// The usual way of a block out of and into this CPU's stacks, inlined into users of mm/page_alloc.hpp.
+//
+// Each step on the stacks is one instruction through FS, so that they need no address in a register. Whatever does not
+// fit is left to mm/page_alloc.cpp: an empty or full stack, an interrupt on top of a claim, a wrong free.
+#pragma once
+
+#include "arch/tlb_checker.hpp"
+#include "kernel/fault.hpp"
+#include "kernel/preempt.hpp"
+#include "mm/ledger.hpp"
+#include "mm/page_stacks.hpp"
+
+namespace paean {
+
+struct PageFast {
+  /// Claims this CPU's stacks, unless an interrupt came into the middle of somebody else's claim.
+  [[gnu::always_inline]] static bool claim() { return percpu_claims.claim(); }
+  /// The compiler moves no access across; the CPU sees its own in order.
+  [[gnu::always_inline]] static void release() {
+    asm volatile("" ::: "memory");
+    percpu_claims.set(0);
+  }
+
+  [[gnu::always_inline]] static void account_taken(Page* page, Order order, LedgerRow row) {
+    ledger_add(row, order.pages());
+    page->set_word(Page::make_block(order, row.value()));
+  }
+
+  /// In one register from now on: the compiler would derive it anew, in more instructions, at every use.
+  template <typename Value>
+  [[gnu::always_inline]] static Value once(Value value) {
+    asm("" : "+r"(value));
+    return value;
+  }
+
+  /// The stack of an order that has one, by its place in the section.
+  template <u32 kOrder>
+  [[gnu::always_inline]] static auto& stack_of(LedgerRow row) {
+    ZoneStacks* stacks = &page_stacks.in_section().zone[row.zone_index()];
+    if (const u32 number = row.value(); !__builtin_constant_p(number)) stacks = once(stacks);
+    if constexpr (kOrder == 0) {
+      return stacks->singles;
+    } else {
+      return stacks->small[small_stack_of(Order{kOrder})];
+    }
+  }
+
+  /// nullptr if the stack is empty or in use, and while failures are ordered: the slow paths have the site.
+  template <u32 kOrder>
+  [[gnu::always_inline]] static Page* pop(LedgerRow row) {
+    if (any_fault_armed() || !claim()) [[unlikely]]
+      return nullptr;
+    auto& stack = stack_of<kOrder>(row);
+    u32 left = arch::own_word(stack.count) - 1;
+    if (static_cast<i32>(left) < 0) [[unlikely]] {
+      release();
+      return nullptr;
+    }
+    left = once(left);
+    arch::set_own_word(stack.count, left);
+    Page* page = arch::own_word(stack.blocks[left]);
+    account_taken(page, Order{kOrder}, row);
+    release();
+    if (page == nullptr) __builtin_unreachable();  // so that the callers' test is one of the above
+    return page;
+  }
+
+  /// False, and nothing is done, if the stack is full or in use, or if the free is not a legal one of a block of frames.
+  template <u32 kOrder>
+  [[gnu::always_inline]] static bool push(Page* page) {
+    constexpr Order kThis{kOrder};
+    const LedgerRow row{page->word() - Page::make_block(kThis, 0)};  // checks type, order and references
+    if (row.value() > Page::kRowMask) [[unlikely]]
+      return false;
+    arch::check_frames(page_to_pfn(page), kThis.pages());
+    if (!claim()) [[unlikely]]
+      return false;
+    auto& stack = stack_of<kOrder>(row);
+    const u32 count = arch::own_word(stack.count);
+    if (count == stack_limit(kThis)) [[unlikely]] {
+      release();
+      return false;
+    }
+    ledger_subtract(row, kThis.pages());
+    page->set_word(Page::make_cached(kThis));
+    arch::set_own_word(stack.blocks[count], page);
+    arch::add_to_own_word(stack.count, 1);
+    release();
+    return true;
+  }
+};
+
+}  // namespace paean
