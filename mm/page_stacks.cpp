@@ -23,7 +23,34 @@ ZoneStacks& stacks_of(const Zone& zone) { return page_stacks.local().zone[std::t
 template <typename Stack>
 void drop_oldest(Stack& stack, u32 blocks) {
   stack.count -= blocks;
-  for (u32 i = 0; i < stack.count; ++i) stack.blocks[i] = stack.blocks[i + blocks];
+  __builtin_memmove(stack.blocks, stack.blocks + blocks, stack.count * sizeof(Page*));
+}
+
+/// Neighbours that lie in a stack one after the other, rising or falling.
+struct StackRun {
+  Page* first;
+  u32 pages;
+};
+
+/// The longest that begins here, in at most so many blocks.
+StackRun find_run(Page* const* slots, u32 most) {
+  Page* const first = slots[0];
+  const auto rises = [&](u32 i) { return slots[i] == first + i; };
+  u32 pages = 1;
+  while (pages + 4 <= most && rises(pages) && rises(pages + 1) && rises(pages + 2) && rises(pages + 3)) pages += 4;
+  while (pages != most && rises(pages)) ++pages;
+  if (pages != 1) return {first, pages};
+  while (pages != most && slots[pages] == first - pages) ++pages;
+  return {first - (pages - 1), pages};
+}
+
+/// Of a rising run that goes on behind what is to be drained, only whole blocks of 64 pages, if it has any: the next
+/// drain then begins where the last one ended, and neither cuts a block into pieces.
+constexpr u32 kWholeBlock = 64;
+u32 whole_blocks(const StackRun& run, Page* const* slot, Page* base) {
+  const bool goes_on = *slot == run.first && slot[run.pages] == run.first + run.pages;
+  const u32 first = static_cast<u32>(run.first - base), end = (first + run.pages) & ~(kWholeBlock - 1);
+  return goes_on && end > first ? end - first : run.pages;
 }
 
 constinit std::atomic<arch::CpuMask> to_be_drained{0};
@@ -57,13 +84,13 @@ bool fill_singles(Zone& zone, IrqsOff) {
     while (got == 0 || (got < kBatch && (got < kBatch / 2 || zone.buddy.smallest_block() <= kBatch - got))) {
       const Buddy::Run run = zone.buddy.allocate_run(kBatch - got);
       if (run.count == 0) break;
-      Page* page = base + run.first;
-      Page** const first_slot = stack.blocks + got;
-      for (Page** slot = first_slot + run.count; slot != first_slot;) {  // so that pops come in rising address order
-        page->set_word(Page::make_cached(Order{0}));
-        *--slot = page++;
-      }
+      Page* const first = base + run.first;
       got += run.count;
+#pragma GCC unroll 4
+      for (u32 i = 0; i < run.count; ++i) {
+        first[i].set_word(Page::make_cached(Order{0}));
+        stack.blocks[got - 1 - i] = first + i;  // so that pops come in rising address order
+      }
     }
   }
   stack.count = got;
@@ -91,15 +118,17 @@ void drain_singles(Zone& zone, u32 blocks, IrqsOff) {
   Page* const base = pfn_to_page(zone.base);
   {
     const SpinGuard<NoIrq> guard{zone.lock};
-    // Runs of neighbours, rising or falling, go as one range, which merges once instead of once for each page.
-    Page** const stop = stack.blocks + blocks;
-    for (Page** slot = stack.blocks; slot != stop;) {
-      Page* first = *slot++;
-      Page* last = first;
-      first->set_word(0);
-      for (; slot != stop && *slot == last + 1; ++slot) (++last)->set_word(0);
-      for (; slot != stop && *slot == first - 1; ++slot) (--first)->set_word(0);
-      zone.buddy.free_range(static_cast<u32>(first - base), static_cast<u32>(last - first) + 1);
+    // Runs of neighbours go as one range, which merges once instead of once for each page.
+    for (u32 gone = 0; gone < blocks;) {
+      Page** const slot = stack.blocks + gone;
+      StackRun run = find_run(slot, blocks - gone);
+      if (gone + run.pages == blocks && blocks < stack.count) {
+        run.pages = whole_blocks(run, slot, base);
+        blocks = gone + run.pages;
+      }
+      Page::clear_words(run.first, run.pages);
+      zone.buddy.free_range(static_cast<u32>(run.first - base), run.pages);
+      gone += run.pages;
     }
   }
   drop_oldest(stack, blocks);

@@ -36,12 +36,14 @@ struct PageFast {
   /// The stack of an order that has one, by its place in the section.
   template <u32 kOrder>
   [[gnu::always_inline]] static auto& stack_of(LedgerRow row) {
-    ZoneStacks* stacks = &page_stacks.in_section().zone[row.zone_index()];
-    if (const u32 number = row.value(); !__builtin_constant_p(number)) stacks = once(stacks);
+    u32 distance = row.zone_index() * sizeof(ZoneStacks);
+    if (!__builtin_constant_p(distance)) distance = once(distance);
+    auto* first = reinterpret_cast<u8*>(page_stacks.in_section().zone);
+    ZoneStacks& stacks = *reinterpret_cast<ZoneStacks*>(first + distance);
     if constexpr (kOrder == 0) {
-      return stacks->singles;
+      return stacks.singles;
     } else {
-      return stacks->small[small_stack_of(Order{kOrder})];
+      return stacks.small[small_stack_of(Order{kOrder})];
     }
   }
 

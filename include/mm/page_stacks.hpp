@@ -1,7 +1,7 @@
 // Each CPU's stacks of free blocks: what makes allocation cheap.
 //
 // For every zone a CPU keeps single pages, and a few blocks of orders 1, 2, 3 and 9 (2 MiB), last in first out. They
-// are filled from and drained to the buddy in batches, so that the zone's lock is taken once for 64 pages. Blocks in a
+// are filled from and drained to the buddy in batches, so that the zone's lock is taken once for 128 pages. Blocks in a
 // stack count as free; their first page's word says Cached.
 //
 // The stacks belong to their CPU. Whoever uses them marks them busy with one instruction (percpu_claims of
@@ -38,7 +38,7 @@ struct BlockStack {
 struct ZoneStacks {
   using Singles = BlockStack<191>;  // with the others exactly 1 KiB, so that a zone's stacks are found by a shift
   using Small = BlockStack<15>;
-  static constexpr u32 kSinglesBatch = 64;   // two order-5 blocks for one lock
+  static constexpr u32 kSinglesBatch = 128;
   static constexpr u32 kSinglesDrain = 128;  // what stays are the newest, still in this CPU's cache
 
   Singles singles;
@@ -61,7 +61,8 @@ extern arch::PerCpu<CpuStacks> page_stacks;
 bool fill_singles(Zone& zone, arch::IrqsOff);
 bool fill_small(Zone& zone, Order order, arch::IrqsOff);
 
-/// Gives the oldest blocks back. The stacks are not busy.
+/// Gives the oldest blocks back. The stacks are not busy. Of single pages perhaps fewer, but at least one: a block is
+/// not cut for the sake of the number, if not all go.
 void drain_singles(Zone& zone, u32 blocks, arch::IrqsOff);
 void drain_small(Zone& zone, Order order, u32 blocks, arch::IrqsOff);
 
