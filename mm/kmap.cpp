@@ -37,7 +37,7 @@ constinit WaitQueue many_waiters;  // they need several slots: all look whenever
 
 /// Who sleeps for which page: guarded by kmap_lock.
 struct Sleeper {
-  Pfn pfn;
+  u32 key;
   Sleeper* next = nullptr;
 };
 constinit Sleeper* sleepers = nullptr;
@@ -105,10 +105,10 @@ void wake_after_lost_race() {
 
 /// The slot of a page that has one for sure. The look without the lock can lose its way: a slot in the chain that is
 /// recycled, and taken for a page of another chain, leads there.
-Slot* pin_held(Pfn pfn) {
-  if (Slot* slot = kmap_pool.get(pfn)) return slot;
+Slot* pin_held(u32 key) {
+  if (Slot* slot = kmap_pool.get(key)) return slot;
   const SpinGuard<IrqSave> guard{kmap_lock};
-  return kmap_pool.get(pfn);
+  return kmap_pool.get(key);
 }
 
 /// Makes unused slots clean. False if there are none, or if this context may not wait for other CPUs.
@@ -129,17 +129,17 @@ Slot* pin_held(Pfn pfn) {
 }
 
 /// With the lock held. A slot that the page has got meanwhile, or a clean one.
-[[gnu::always_inline]] inline Slot* get_or_take(Pfn pfn) {
-  if (Slot* slot = kmap_pool.get(pfn)) [[unlikely]] {
+[[gnu::always_inline]] inline Slot* get_or_take(u32 key) {
+  if (Slot* slot = kmap_pool.get(key)) [[unlikely]] {
     count_hit();
     return slot;
   }
-  return kmap_pool.take(pfn, share_now.get(), refill_share);
+  return kmap_pool.take(key, share_now.get(), refill_share);
 }
 
 /// The same for one page alone, with what a miss owes to the others.
-[[gnu::always_inline]] inline Slot* get_or_take_with_reserve(Pfn pfn) {
-  Slot* slot = get_or_take(pfn);
+[[gnu::always_inline]] inline Slot* get_or_take_with_reserve(u32 key) {
+  Slot* slot = get_or_take(key);
   if (slot == nullptr) [[unlikely]]
     return nullptr;
   flush_in_passing(kmap_pool.newest());
@@ -147,10 +147,10 @@ Slot* pin_held(Pfn pfn) {
 }
 
 /// A slot for the page if one is clean or can be made so without sleeping.
-[[gnu::noinline]] Slot* map_without_sleeping(Pfn pfn) {
+[[gnu::noinline]] Slot* map_without_sleeping(u32 key) {
   do {
     const SpinGuard<IrqSave> guard{kmap_lock};
-    if (Slot* slot = get_or_take_with_reserve(pfn)) return slot;
+    if (Slot* slot = get_or_take_with_reserve(key)) return slot;
   } while (make_clean_slots());
   return nullptr;
 }
@@ -173,21 +173,21 @@ bool remove_sleeper(Sleeper& me) {
       *link = me.next;
       continue;
     }
-    shared |= (*link)->pfn == me.pfn;
+    shared |= (*link)->key == me.key;
     link = &(*link)->next;
   }
   return shared;
 }
 
-[[gnu::noinline]] Slot* flush_or_sleep(Pfn pfn, const void* caller) {
-  Slot* slot = map_without_sleeping(pfn);
+[[gnu::noinline]] Slot* flush_or_sleep(u32 key, const void* caller) {
+  Slot* slot = map_without_sleeping(key);
   if (slot != nullptr) return slot;
   might_sleep("kmap");
   check_no_hold_and_wait(caller);
-  Sleeper me{pfn};
+  Sleeper me{key};
   add_sleeper(me);
   single_waiters.wait([&] {
-    slot = map_without_sleeping(pfn);
+    slot = map_without_sleeping(key);
     return slot != nullptr;
   });
   if (remove_sleeper(me)) {  // now his page is mapped for them too
@@ -199,23 +199,23 @@ bool remove_sleeper(Sleeper& me) {
 }
 
 /// kmap() ends in a jump here, so that its hit needs no frame.
-[[gnu::noipa]] void* map_slowly(Pfn pfn) {
-  note_mapped(pfn_to_page(pfn));
+[[gnu::noipa]] void* map_slowly(u32 key) {
+  note_mapped(frame_words + key / Pkmap::kKeyStep);
   {
     const SpinGuard<IrqSave> guard{kmap_lock};
-    if (const Slot* slot = get_or_take_with_reserve(pfn)) [[likely]] {
+    if (const Slot* slot = get_or_take_with_reserve(key)) [[likely]] {
       note_held(+1);
       return slot->place.address;
     }
   }
-  const Slot* slot = flush_or_sleep(pfn, __builtin_return_address(0));
+  const Slot* slot = flush_or_sleep(key, __builtin_return_address(0));
   note_held(+1);
   return slot->place.address;
 }
 
 /// Pins a page that has a slot already.
-Slot* get_cached(Pfn pfn) {
-  Slot* slot = pin_held(pfn);
+Slot* get_cached(u32 key) {
+  Slot* slot = pin_held(key);
   if (slot == nullptr) {
     wake_after_lost_race();
     return nullptr;
@@ -229,7 +229,7 @@ Slot* get_cached(Pfn pfn) {
 u32 pin_cached(std::span<Page* const> pages, std::span<void*> at) {
   u32 missing = 0;
   for (u32 i = 0; i < pages.size(); ++i) {
-    const Slot* slot = has_address(pages[i]) ? nullptr : kmap_pool.get(page_to_pfn(pages[i]));
+    const Slot* slot = has_address(pages[i]) ? nullptr : kmap_pool.get(kmap_key(pages[i]));
     at[i] = has_address(pages[i]) ? direct_address(pages[i]) : slot != nullptr ? slot->place.address : nullptr;
     if (at[i] == nullptr) ++missing;
   }
@@ -252,7 +252,7 @@ bool map_all(std::span<Page* const> pages, std::span<void*> at) {
       if (missing == 0 || kmap_pool.has_clean(missing)) {  // nobody else takes any until all of ours are taken
         for (u32 i = 0; i < pages.size(); ++i) {
           if (at[i] == nullptr)
-            at[i] = get_or_take(page_to_pfn(pages[i]))->place.address;
+            at[i] = get_or_take(kmap_key(pages[i]))->place.address;
           else if (!has_address(pages[i]))
             count_hit();
         }
@@ -303,10 +303,10 @@ void share_out_kmaps() {
 void* kmap(Page* page) {
   check_may_sleep("kmap");
   if (has_address(page)) return direct_address(page);
-  const Pfn pfn = page_to_pfn(page);
-  const Slot* slot = kmap_pool.get(pfn);
+  const u32 key = kmap_key(page);
+  const Slot* slot = kmap_pool.get(key);
   if (slot == nullptr) [[unlikely]]
-    return map_slowly(pfn);
+    return map_slowly(key);
   count_hit();
   note_held(+1);
   return slot->place.address;
@@ -314,11 +314,11 @@ void* kmap(Page* page) {
 
 Result<void*> kmap_nonblock(Page* page) {
   if (has_address(page)) return direct_address(page);
-  const Pfn pfn = page_to_pfn(page);
-  if (const Slot* slot = get_cached(pfn)) return slot->place.address;
+  const u32 key = kmap_key(page);
+  if (const Slot* slot = get_cached(key)) return slot->place.address;
   if (must_fail(fault_kmap_slot)) return std::unexpected(Error::Busy);
   note_mapped(page);
-  const Slot* slot = map_without_sleeping(pfn);
+  const Slot* slot = map_without_sleeping(key);
   if (slot == nullptr) return std::unexpected(Error::Busy);
   note_held(+1);
   return slot->place.address;
@@ -326,7 +326,7 @@ Result<void*> kmap_nonblock(Page* page) {
 
 Result<void*> kmap_if_mapped(Page* page) {
   if (has_address(page)) return direct_address(page);
-  const Slot* slot = get_cached(page_to_pfn(page));
+  const Slot* slot = get_cached(kmap_key(page));
   if (slot == nullptr) return std::unexpected(Error::NotFound);
   return slot->place.address;
 }
@@ -357,7 +357,7 @@ void kunmap_address(const void* at) {
   note_held(-1);
   const Put result = Pkmap::put(&kmap_pool.slot(offset >> kPageShift));
   if (result == Put::Unused) [[likely]] {
-    if (waiters.count.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    if (!word_is(waiters.count, 0)) [[unlikely]]
       return wake_waiter();
     return;
   }
@@ -366,7 +366,7 @@ void kunmap_address(const void* at) {
 
 void kunmap(const Page* page) {
   if (has_address(page)) return;
-  Slot* slot = pin_held(page_to_pfn(page));
+  Slot* slot = pin_held(kmap_key(page));
   if (slot == nullptr || slot->users() < 2) {  // ours, and the one that get() has just added
     return unmap_error(page, "the page of this word is not mapped");
   }

@@ -26,7 +26,7 @@ constexpr u64 kForgetMicroseconds = 1'000'000;
 std::optional<Pfn> forget_pages(Pfn first, u32 pages) {
   const SpinGuard<IrqSave> guard{kmap_lock};
   for (u32 i = 0; i < pages; ++i) {
-    switch (kmap_pool.forget(first + PageCount{i})) {
+    switch (kmap_pool.forget(kmap_key(first + PageCount{i}))) {
       case Forget::NotMapped: break;
       case Forget::Dropped: ++kmap_counters.dropped; break;
       case Forget::InUse: return first + PageCount{i};
@@ -61,7 +61,7 @@ enum class Fate : u8 { Free, Park, NoRoom };
 Fate decide(Page* head, Order order, Seen in_windows) {
   const SpinGuard<IrqSave> guard{kmap_lock};
   const Pfn first = page_to_pfn(head);
-  if (in_windows == Seen::No && !kmap_pool.may_be_seen(first, order.pages())) {
+  if (in_windows == Seen::No && !kmap_pool.may_be_seen(kmap_key(first), order.pages())) {
     head->note_unmapped();
     return Fate::Free;
   }

@@ -22,6 +22,7 @@
 
 #include "kernel/cmdline.hpp"
 #include "lib/format.hpp"
+#include "lib/word_in_memory.hpp"
 
 namespace paean {
 
@@ -41,11 +42,7 @@ struct alignas(32) FaultSite {
 extern std::atomic<u32> faults_armed;
 
 /// In one comparison with memory, because it stands in the hottest paths.
-[[gnu::always_inline]] inline bool any_fault_armed() {
-  bool armed;
-  asm volatile("cmpl $0, %1" : "=@ccne"(armed) : "m"(faults_armed));
-  return armed;
-}
+[[gnu::always_inline]] inline bool any_fault_armed() { return !word_is(faults_armed, 0); }
 bool passes_armed(FaultSite& site);
 /// True if this passage is to fail.
 [[gnu::always_inline]] inline bool must_fail(FaultSite& site) { return any_fault_armed() && passes_armed(site); }

@@ -1,17 +1,20 @@
 // The pool of persistent kmap slots: which page is at which address, who uses it, and when an address may be reused.
 //
 //   KmapPool<Machine> pool;  pool.init(1024);
-//   KmapPool<Machine>::Slot* slot = pool.get(pfn);      // no lock: the page is in the pool
-//   if (slot == nullptr) slot = pool.take(pfn, share);  // lock held: a clean slot, or nullptr
+//   KmapPool<Machine>::Slot* slot = pool.get(key);      // no lock: the page is in the pool
+//   if (slot == nullptr) slot = pool.take(key, share);  // lock held: a clean slot, or nullptr
 //   pool.put(slot);                                     // no lock; whoever waits for slots must be woken
 //
 // The slots are shared out: each CPU takes from a share of its own, consecutive addresses, so that what different CPUs
 // use lies in different lines of the cache and different entries of a TLB. A share is a preference and no property: who
 // finds his at its reserve takes from one that is hardly used, and only then recycles.
 //
+// A page is known by its key: kKeyStep times the number of its frame. That is the distance of its word from the first
+// one, which whoever asks for a page has at hand.
+//
 // See include/mm/kmap.hpp for a slot's life. Pure: page-table entries and generations are Machine's:
 //   struct Place; Place place(u32 number)   what a slot is on this machine
-//   void map(const Place&, Pfn)             writes an entry that was clear
+//   void map(const Place&, u32 key)         writes an entry that was clear
 //   void unmap(const Place&)                clears it; translations may stay in TLBs
 //   u32 new_generation()                    everything cleared before is older than it
 //   bool is_done(u32 generation)            has every CPU flushed at or after it, or will before it touches anything?
@@ -24,6 +27,7 @@
 
 #include "lib/addr.hpp"
 #include "lib/assert.hpp"
+#include "lib/word_in_memory.hpp"
 
 namespace paean {
 
@@ -33,12 +37,13 @@ template <typename Machine>
 class KmapPool {
  public:
   static constexpr u32 kMaxSlots = 1024;
+  static constexpr u32 kKeyStep = 4;
 
   /// Two cache lines each. A hit writes the first one of its own slot and no other. Who looks for a page reads the
   /// second one of slots on his way, which hits on other CPUs leave alone. Read-only outside, but for the place.
   struct alignas(128) Slot {
     std::atomic<i32> count{kClean};
-    alignas(64) volatile u32 pfn = kNoPage;  // written with the lock held; a stale value costs a reader a retry with it
+    alignas(64) volatile u32 key = kNoPage;  // written with the lock held; a stale value costs a reader a retry with it
     std::atomic<Slot*> next{nullptr};
     typename Machine::Place place{};
 
@@ -106,19 +111,18 @@ class KmapPool {
   Machine& machine() { return machine_; }
 
   /// Pins the page's slot; nullptr if it has none, or if a race against recycling was lost: the lock settles that.
-  [[gnu::always_inline]] Slot* get(Pfn pfn) {
-    Slot* slot = heads_[hash(pfn)].load(std::memory_order_acquire);
-    while (slot->pfn != pfn.raw()) [[unlikely]] {
+  [[gnu::always_inline]] Slot* get(u32 key) {
+    Slot* slot = heads_[hash(key)].load(std::memory_order_acquire);
+    while (!word_is(slot->key, key)) [[unlikely]] {
       if (slot == &end_of_chains_) return nullptr;
       slot = slot->next.load(std::memory_order_acquire);
     }
-    i32 count = slot->count.load(std::memory_order_relaxed);
-    do {
-      if (count < kUnused) [[unlikely]]
-        return nullptr;
-    } while (!slot->count.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel));
-    // Pinned, so it is not recycled from here on; but it may have been just before.
-    if (slot->pfn == pfn.raw()) [[likely]]
+    // First pinned, then looked at: a slot that had users, or none, is not recycled from here on; but it may have been
+    // just before.
+    bool recycled;
+    // The pointer as an operand: the compiler would keep the key's address in a register as well.
+    asm volatile("lock incl %0" : "+m"(slot->count), "=@ccs"(recycled), "+r"(slot) : : "memory");
+    if (!recycled && word_is(slot->key, key)) [[likely]]
       return never_null(slot);
     slot->count.fetch_sub(1, std::memory_order_acq_rel);
     lost_.store(1, std::memory_order_release);
@@ -133,27 +137,33 @@ class KmapPool {
   [[gnu::always_inline]] [[nodiscard]] static Put put(Slot* slot) {
     // One decrement tells all three cases apart. A second look at the count would not do: the slot may have been
     // recycled by then.
-    bool unused, negative;
-    asm volatile("lock decl %0" : "+m"(slot->count), "=@ccz"(unused), "=@ccs"(negative) : : "memory");
-    if (unused) [[likely]]
-      return Put::Unused;
-    return negative ? Put::NotMapped : Put::StillUsed;
+    asm goto("lock decl %0\n\tjz %l[unused]\n\tjs %l[not_mapped]"
+             :
+             : "m"(slot->count)
+             : "memory", "cc"
+             : unused, not_mapped);
+    return Put::StillUsed;
+  not_mapped:
+    return Put::NotMapped;
+  unused:
+    return Put::Unused;
   }
 
   /// Gives the page, which has no slot, a clean one, with one user. When the share needs slots, `other` is called and
   /// answers with what refill() says; nullptr if that is none.
   template <typename Other>
-  [[gnu::always_inline]] Slot* take(Pfn pfn, Share* share, Other other) {
+  [[gnu::always_inline]] Slot* take(u32 key, Share* share, Other other) {
     if (share->first == share->stop_at) [[unlikely]] {
       share = other();
       if (share == nullptr) return nullptr;
     }
     Slot* slot = share->ring[share->first++ % kMaxSlots];
-    machine_.map(slot->place, pfn);
-    slot->pfn = pfn.raw();
-    auto& head = heads_[hash(pfn)];
+    machine_.map(slot->place, key);
+    slot->key = key;
+    auto& head = heads_[hash(key)];
     slot->next.store(head.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    slot->count.store(kUnused + 1, std::memory_order_release);
+    // Added, not stored: who found the slot recycled may be about to take his increment back.
+    slot->count.fetch_add(kUnused + 1 - kClean, std::memory_order_release);
     head.store(slot, std::memory_order_release);
     return never_null(slot);
   }
@@ -166,11 +176,11 @@ class KmapPool {
   }
 
   /// May a CPU still reach one of these pages through a slot that was taken from it? To be asked after forget().
-  bool may_be_seen(Pfn first, u32 pages) {
+  bool may_be_seen(u32 first, u32 pages) {
     settle_batches();
     for (const Share& share : shares()) {
       for (u32 at = share.safe_end; at != share.end; ++at) {
-        if (share.ring[at % kMaxSlots]->pfn - first.raw() < pages) return true;
+        if (share.ring[at % kMaxSlots]->key - first < pages * kKeyStep) return true;
       }
     }
     return false;
@@ -206,9 +216,9 @@ class KmapPool {
   }
 
   /// Ends the cached map of a page that is being freed.
-  Forget forget(Pfn pfn) {
-    Slot* slot = heads_[hash(pfn)].load(std::memory_order_relaxed);
-    while (slot->pfn != pfn.raw()) {
+  Forget forget(u32 key) {
+    Slot* slot = heads_[hash(key)].load(std::memory_order_relaxed);
+    while (slot->key != key) {
       if (slot == &end_of_chains_) return Forget::NotMapped;
       slot = slot->next.load(std::memory_order_relaxed);
     }
@@ -238,8 +248,9 @@ class KmapPool {
   }
 
  private:
-  // The count is the state of the figure less one, so that the processor's flags tell its three cases apart.
-  static constexpr i32 kClean = -1, kUnused = 0;
+  // The count is the state of the figure less one, so that the processor's flags tell its three cases apart; and clean
+  // is so far below that it stays negative whatever the increments of those who come too late.
+  static constexpr i32 kClean = -(1 << 30), kUnused = 0;
   static constexpr u32 kNoPage = 0xffffffff;
   static constexpr u32 kHashBits = 11;  // twice as many chains as slots: half of them hold one page at most
   static constexpr u32 kReserve = 8;    // recycling starts when 1/8 is left: a CPU needs a miss or two of its own until
@@ -251,7 +262,7 @@ class KmapPool {
     if (slot == nullptr) __builtin_unreachable();
     return slot;
   }
-  static constexpr u32 hash(Pfn pfn) { return (pfn.raw() * 0x9e3779b1u) >> (32 - kHashBits); }  // Knuth's 2^32 / phi
+  static constexpr u32 hash(u32 key) { return (key * 0x9e3779b1u) >> (32 - kHashBits); }  // Knuth's 2^32 / phi
   static constexpr bool is_before(u32 a, u32 b) { return static_cast<i32>(a - b) < 0; }
 
   std::span<Share> shares() { return {shares_, share_count_}; }
@@ -289,7 +300,7 @@ class KmapPool {
 
   /// The slot keeps its own link, so that a reader that stands on it finds the rest of the chain.
   [[gnu::always_inline]] void park(Share& share, Slot* slot) {
-    std::atomic<Slot*>* link = &heads_[hash(Pfn{slot->pfn})];
+    std::atomic<Slot*>* link = &heads_[hash(slot->key)];
     for (Slot* at = link->load(std::memory_order_relaxed); at != slot; at = link->load(std::memory_order_relaxed)) {
       link = &at->next;
     }
@@ -338,10 +349,10 @@ class KmapPool {
     share.refill_at = share.parked() > much ? share.end - much : share.first + (much + 1) / 2;
   }
 
+  std::atomic<Slot*> heads_[1u << kHashBits]{};  // first, where its index needs no offset
   [[no_unique_address]] Machine machine_{};
   Slot all_[kMaxSlots]{};
   Slot end_of_chains_{};  // never gets a page
-  std::atomic<Slot*> heads_[1u << kHashBits]{};
   Share shares_[kMaxShares]{};
   u32 share_count_ = 0;   // a power of two
   u32 taken_before_ = 0;  // before the slots were shared out

@@ -14,6 +14,7 @@
 #include "arch/tlb.hpp"
 #include "kernel/spinlock.hpp"
 #include "kernel/wait.hpp"
+#include "mm/highmem.hpp"
 #include "mm/kmap_checker.hpp"
 #include "mm/kmap_pool.hpp"
 
@@ -23,6 +24,7 @@ extern arch::Pte* pkmap_entries;  // of slot 0, in lowmem; set before the pool i
 extern u64 pkmap_flags;
 
 struct PkmapMachine {
+  static constexpr u32 kKeyToAddress = kPageShift - 2;  // a key is four times the number of a frame
   struct Place {
     void* address;
     arch::Pte* entry;
@@ -32,10 +34,10 @@ struct PkmapMachine {
     return {reinterpret_cast<void*>(at.raw()), &pkmap_entries[number]};
   }
   static u32 number(const Place& place) { return static_cast<u32>(place.entry - pkmap_entries); }
-  static void map(const Place& place, Pfn pfn) {
+  static void map(const Place& place, u32 key) {
     check_slot_reuse(number(place));
-    place.entry->set((pfn.raw() << kPageShift) | static_cast<u32>(pkmap_flags),
-                     (pfn.raw() >> (32 - kPageShift)) | static_cast<u32>(pkmap_flags >> 32));
+    place.entry->set((key << kKeyToAddress) | static_cast<u32>(pkmap_flags),
+                     (key >> (32 - kKeyToAddress)) | static_cast<u32>(pkmap_flags >> 32));
   }
   static void unmap(const Place& place) {
     place.entry->clear();
@@ -47,9 +49,12 @@ struct PkmapMachine {
   static bool is_done(u32 generation) { return arch::online_cpus() == 1 || arch::tlb_generation_is_done(generation); }
 };
 static_assert(KmapPool<PkmapMachine>::kMaxSlots == arch::kPkmapSlots);
+static_assert(KmapPool<PkmapMachine>::kKeyStep == sizeof(Page));
 
 using Pkmap = KmapPool<PkmapMachine>;
 extern Pkmap kmap_pool;
+constexpr u32 kmap_key(Pfn pfn) { return pfn.raw() * Pkmap::kKeyStep; }
+inline u32 kmap_key(const Page* page) { return word_distance(page); }
 extern SpinLock kmap_lock;
 
 struct KmapCounters {

@@ -90,7 +90,9 @@ class Page {
   u32 word() const { return __atomic_load_n(&word_, __ATOMIC_RELAXED); }
   void set_word(u32 word) { __atomic_store_n(&word_, word, __ATOMIC_RELAXED); }
   /// Free, all of them.
-  static void clear_words(Page* first, u32 pages) { __builtin_memset(static_cast<void*>(first), 0, pages * sizeof(Page)); }
+  static void clear_words(Page* first, u32 pages) {
+    __builtin_memset(static_cast<void*>(first), 0, pages * sizeof(Page));
+  }
 
   static constexpr PageType type_in(u32 word) { return static_cast<PageType>((word >> 28) & 7); }
   PageType type() const { return type_in(word()); }

@@ -19,11 +19,11 @@ struct Machine {
     u32 number = 0;
   };
   Place place(u32 number) { return {number}; }
-  void map(const Place& place, Pfn pfn) {
+  void map(const Place& place, u32 key) {
     CHECK(entries[place.number] == 0);
     for (u32 cpu = 0; cpu < kCpus; ++cpu) CHECK(tlb[cpu][place.number] == 0);  // nobody sees the page before
-    entries[place.number] = pfn.raw();
-    for (u32 cpu = 0; cpu < kCpus; ++cpu) tlb[cpu][place.number] = pfn.raw();
+    entries[place.number] = key / 4;
+    for (u32 cpu = 0; cpu < kCpus; ++cpu) tlb[cpu][place.number] = key / 4;
   }
   void unmap(const Place& place) {
     CHECK(entries[place.number] != 0);
@@ -87,12 +87,12 @@ class Run {
 
   Pool::Slot* take(u32 frame) {
     Pool::Share* home = pool_->share_of_cpu(machine().running);
-    return pool_->take(Pfn{frame}, home, [&] { return pool_->refill(home); });
+    return pool_->take(Pool::kKeyStep * frame, home, [&] { return pool_->refill(home); });
   }
   void map(u32 frame) {
     if (frames_[frame] == Frame::Parked) return;
     frames_[frame] = Frame::Owned;
-    Pool::Slot* slot = pool_->get(Pfn{frame});
+    Pool::Slot* slot = pool_->get(Pool::kKeyStep * frame);
     CHECK(users_[frame] == 0 || slot != nullptr);
     if (slot == nullptr) slot = take(frame);
     if (slot == nullptr) return;
@@ -115,13 +115,14 @@ class Run {
     for (u32 frame = first; frame < first + pages; ++frame) {
       if (frames_[frame] != Frame::Owned) return;
       if (users_[frame] == 0) continue;
-      CHECK(pool_->forget(Pfn{frame}) == Forget::InUse);
+      CHECK(pool_->forget(Pool::kKeyStep * frame) == Forget::InUse);
       return;
     }
-    for (u32 frame = first; frame < first + pages; ++frame) CHECK(pool_->forget(Pfn{frame}) != Forget::InUse);
+    for (u32 frame = first; frame < first + pages; ++frame)
+      CHECK(pool_->forget(Pool::kKeyStep * frame) != Forget::InUse);
     bool seen = false;
     for (u32 frame = first; frame < first + pages; ++frame) seen |= machine().seen()[frame];
-    const bool parks = pool_->may_be_seen(Pfn{first}, pages);
+    const bool parks = pool_->may_be_seen(Pool::kKeyStep * first, pages);
     CHECK(parks || !seen);
     if (parks) {
       CHECK(parked_.count() <= 2 * slots_);

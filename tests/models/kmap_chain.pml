@@ -10,15 +10,16 @@
  * Variants that must fail: -DNO_SECOND_LOOK believes the walk without the lock; -DNO_LOCK looks again without the lock;
  * -DNO_RECHECK does not look at the page again once the slot is pinned.
  */
-#define CLEAN   0
-#define UNUSED  1
+#define CLEAN   -20
+#define UNUSED  0
 #define END     0  /* the slot behind every chain */
 #define LONGEST 8  /* more steps than the moves below can make of a walk */
 
 #define chain_of(p) ((p) == 3)
 
 byte head[2];
-byte page[3], link[3], count[3];  /* by slot */
+byte page[3], link[3];
+short count[3];  /* by slot */
 bool locked = false;
 
 /* found: the slot, pinned; END if there is none */
@@ -33,16 +34,16 @@ inline look_for(wanted) {
   if
   :: at == END -> skip
   :: else ->
-    do
-    :: atomic { count[at] >= UNUSED -> count[at]++; found = at; } break
-    :: count[at] == CLEAN -> break
-    od;
-#ifndef NO_RECHECK
+    atomic { count[at]++; if :: count[at] > UNUSED -> found = at :: else -> skip fi }
     if
+    :: found == END -> count[at]--
+#ifndef NO_RECHECK
     :: found != END && page[found] != wanted -> atomic { count[found]--; found = END }
+    :: found != END && page[found] == wanted -> skip
+#else
     :: else -> skip
-    fi
 #endif
+    fi
   fi
 }
 
@@ -101,7 +102,7 @@ proctype mover() {
       if :: to = 2 :: to = 3 fi;
       page[2] = to;
       link[2] = head[chain_of(to)];
-      count[2] = UNUSED + 1;
+      count[2] = count[2] + UNUSED + 1 - CLEAN;
       head[chain_of(to)] = 2
     fi;
     locked = false;

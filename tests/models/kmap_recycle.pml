@@ -1,22 +1,24 @@
 /* One kmap slot, two CPUs with a TLB entry for it, two pages that take turns in it.
  *
- * A reader wants either page. He pins the slot if it shows that page (increment if not clean, look again), reads
- * through his TLB and unpins. The recycler claims the slot (unused -> clean), clears the entry, flushes every CPU, and
- * only then gives it to the other page. Proved: a reader who has pinned the slot reads his own page.
+ * A reader wants either page. He pins the slot if it shows that page: increments, takes that back if it was clean or
+ * shows another page now, reads through his TLB and unpins. The recycler claims the slot (unused -> clean), clears the
+ * entry, flushes every CPU, and only then gives it to the other page, by an addition, because a late reader's increment
+ * may be in it. Proved: a reader who has pinned the slot reads his own page, and no user is lost.
  *
  * Variants that must fail: -DNO_FLUSH publishes without the flush; -DEARLY publishes before it; -DNO_RECHECK does not
- * look at the page again after the increment.
+ * look at the page again after the increment; -DSTORED publishes by a store.
  */
-#define CLEAN   0
-#define UNUSED  1
+#define CLEAN   -10
+#define UNUSED  0
 
-byte count = UNUSED;
+short count = UNUSED;
 byte page = 1;      /* whose slot it is, as the look-up sees it */
 byte entry = 1;     /* what the page table shows; 0: nothing */
 byte tlb[2];        /* what each CPU has cached; 0: nothing */
 
 proctype reader(byte cpu) {
-  byte wanted, seen, tries = 0;
+  byte wanted, tries = 0;
+  bool clean;
   do
   :: tries == 3 -> break
   :: tries < 3 ->
@@ -25,28 +27,19 @@ proctype reader(byte cpu) {
     if
     :: page != wanted -> skip
     :: page == wanted ->
-      seen = count;
+      atomic { count++; clean = count <= UNUSED }
       if
-      :: seen == CLEAN -> skip
-      :: else ->
-        bool pinned = false;
-        atomic { if :: count == seen -> count++; pinned = true :: else -> skip fi }
-        if
-        :: !pinned -> skip
-        :: pinned ->
+      :: clean -> skip
 #ifndef NO_RECHECK
-          if
-          :: page != wanted -> skip
-          :: else ->
+      :: !clean && page != wanted -> skip
+      :: !clean && page == wanted ->
+#else
+      :: !clean ->
 #endif
-            atomic { if :: tlb[cpu] == 0 -> tlb[cpu] = entry :: else -> skip fi }
-            assert(tlb[cpu] == wanted);
-#ifndef NO_RECHECK
-          fi;
-#endif
-          atomic { count--; assert(count >= UNUSED) }
-        fi
-      fi
+        atomic { if :: tlb[cpu] == 0 -> tlb[cpu] = entry :: else -> skip fi }
+        assert(tlb[cpu] == wanted)
+      fi;
+      atomic { count--; assert(count < 0 || count >= UNUSED) }
     fi
   od
 }
@@ -70,7 +63,11 @@ proctype recycler() {
 #endif
       entry = 3 - page;
       page = 3 - page;
+#ifdef STORED
       count = UNUSED;
+#else
+      count = count + UNUSED - CLEAN;
+#endif
 #ifdef EARLY
       tlb[0] = 0;
       tlb[1] = 0;
@@ -79,6 +76,9 @@ proctype recycler() {
   od
 }
 
+/* Everybody has gone: nobody's increment was lost, and none was counted twice. */
 init {
   atomic { run reader(0); run reader(1); run recycler() }
+  _nr_pr == 1;
+  assert(count == UNUSED)
 }

@@ -7,6 +7,7 @@
 #include "access.hpp"
 #include "arch/tlb.hpp"
 #include "kernel/spinlock.hpp"
+#include "mm/highmem.hpp"
 #include "mm/kmap_pool.hpp"
 
 namespace paean {
@@ -31,7 +32,7 @@ struct WindowMachine {
     u32 number;
   };
   static Place place(u32 number) { return {number}; }
-  static void map(const Place& place, Pfn pfn) { race_entry(place.number).set(race_leaf(pfn)); }
+  static void map(const Place& place, u32 key) { race_entry(place.number).set(race_leaf(Pfn{key / sizeof(Page)})); }
   static void unmap(const Place& place) {
     race_entry(place.number).clear();
     arch::invalidate_page(race_window(place.number));
@@ -76,15 +77,15 @@ class WindowKmap {
   bool valid() const { return pool_ != nullptr; }
 
   Slot* map(Page* page) {
-    const Pfn pfn = page_to_pfn(page);
-    if (Slot* slot = pool_->get(pfn)) return slot;
+    const u32 key = word_distance(page);
+    if (Slot* slot = pool_->get(key)) return slot;
     typename Pool::Share* const home = pool_->first_share();
     for (;;) {
       u32 stamp;
       {
         const SpinGuard<IrqSave> guard{lock_};
-        Slot* slot = kLook == SecondLook::Yes ? pool_->get(pfn) : nullptr;
-        if (slot == nullptr) slot = pool_->take(pfn, home, [&] { return pool_->share_with_clean(home); });
+        Slot* slot = kLook == SecondLook::Yes ? pool_->get(key) : nullptr;
+        if (slot == nullptr) slot = pool_->take(key, home, [&] { return pool_->share_with_clean(home); });
         if (slot != nullptr) return slot;
         (void)pool_->recycle(kRaceWindowPages);
         stamp = pool_->newest();
