@@ -156,11 +156,15 @@ class Unit:
         self.path = os.path.join(UNITS, paths[0].replace("/", "-"))
         includes, texts, seen = [], [], set()
         for path in paths:
-            source = tree.text(path)
-            includes += [match[0].strip() for match in _ANY_INCLUDE.finditer(source) if match[1] not in seen]
-            seen.update(match[1] for match in _ANY_INCLUDE.finditer(source))
+            source, own = tree.text(path), set()
+            for match in _ANY_INCLUDE.finditer(source):
+                if match[1] not in seen or match[1] in own:
+                    includes.append(match[0].strip())
+                own.add(match[1])
+            seen |= own
             texts.append(_ANY_INCLUDE.sub("", source))
         self._write("\n".join([*includes, *texts]))
+        self._includes = len(includes)  # the unit's last line of them
         self._ends = []  # the unit's line behind each source
         line = len(includes) + 1
         for text in texts:
@@ -175,7 +179,7 @@ class Unit:
             if os.path.basename(place) != os.path.basename(self.path) or not _NAMES_A_CHECK.search(text):
                 return self.paths
             index = bisect.bisect_right(self._ends, int(line))
-            if index == len(self.paths):
+            if int(line) <= self._includes or index == len(self.paths):
                 return self.paths
             found.add(self.paths[index])
         return sorted(found) or self.paths
