@@ -130,7 +130,8 @@ Result<u32> AddressSpace::try_add(Folio& folio, Place place, SpareNodes& spare) 
 Result<FolioRef> AddressSpace::add_folio(u32 index, Order order, Place place) {
   const AllocFlags effort =
       place == Place::Ahead ? AllocFlags::Kernel | AllocFlags::NoIo | AllocFlags::NoWarn : AllocFlags::Kernel;
-  FolioRef folio = FolioOps::adopt(TRY(FolioOps::create(*this, index, order, effort)));
+  Folio* created = TRY(FolioOps::create(*this, index, order, effort));
+  FolioRef folio = FolioOps::adopt(created);
   SpareNodes spare;
   Result<u32> missing = try_add(*folio, place, spare);
   while (missing && *missing != 0) {
