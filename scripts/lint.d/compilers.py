@@ -74,7 +74,8 @@ def headers_alone(tree):
 def over_units(tree, paths, command_of, extra=""):
     """Runs a compiler over sources of the kernel, several put together. What it says of a unit is not shown but is
     the reason to run it over those sources alone that it is about. Returns the texts of its complaints."""
-    together = [units.Unit(tree, group) for group in units.group(tree, paths, clang_flags)]
+    groups = units.group(tree, units.hardest_first(tree, paths), clang_flags)
+    together = [units.Unit(tree, sorted(group)) for group in groups]
 
     def check_unit(unit):
         command = command_of(unit.path, [*clang_flags(unit.paths[0]), *unit.flags()])

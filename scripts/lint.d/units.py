@@ -120,6 +120,19 @@ class _Names:
         return mine, everything
 
 
+def hardest_first(tree, paths):
+    """The paths, those first that may share a unit with the fewest others: later, when most units are full, each would
+    need one of its own. So grouped, sources take the fewest units."""
+    names = _Names(tree)
+    declared = {path: names.of(path) for path in paths}
+
+    def conflicts(path):
+        private, everything = declared[path]
+        return sum(bool(private & other_everything or other_private & everything)
+                   for other_private, other_everything in declared.values())
+    return sorted(paths, key=conflicts, reverse=True)
+
+
 def group(tree, paths, flags_of):
     """[[path]]: sources that may stand in one unit; the same paths give the same groups."""
     names = _Names(tree)
