@@ -111,7 +111,7 @@ class PerCpu {
 
 extern PerCpu<u32> cpu_number;
 /// 0 is the boot CPU.
-[[gnu::always_inline]] inline u32 this_cpu() { return cpu_number.local(); }
+[[gnu::always_inline]] inline u32 this_cpu() { return cpu_number.get(); }
 /// CPUs that are running.
 u32 online_cpus();
 

@@ -136,8 +136,8 @@ class Entry {
   void forbid_stores() {
     asm volatile("lock andl %1, %0" : "+m"(low_) : "i"(~static_cast<u32>(pte_bits::kWritable)) : "memory", "cc");
   }
-  void hide() { low_ = low_ & ~static_cast<u32>(pte_bits::kPresent); }
-  void show() { low_ = low_ | static_cast<u32>(pte_bits::kPresent); }
+  void hide() { asm volatile("andl %1, %0" : "+m"(low_) : "i"(~static_cast<u32>(pte_bits::kPresent)) : "cc"); }
+  void show() { asm volatile("orl %1, %0" : "+m"(low_) : "i"(static_cast<u32>(pte_bits::kPresent)) : "cc"); }
   /// The halves, for an owner as above: nobody else writes but walkers, to the low one, so nothing is torn.
   u32 own_low() const { return low_; }
   u32 own_high() const { return high_; }

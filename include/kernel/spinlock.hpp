@@ -33,14 +33,14 @@ class CAPABILITY("spinlock") SpinLock {
   void lock() ACQUIRE() {
     preempt_disable();
     note_wanted();
-    while (__builtin_expect(__atomic_exchange_n(&held_, 1u, __ATOMIC_ACQUIRE) != 0, 0)) {
+    while (!take()) [[unlikely]] {
       while (__atomic_load_n(&held_, __ATOMIC_RELAXED) != 0) arch::cpu_relax();
     }
   }
   /// False if somebody has it.
   [[nodiscard]] bool try_lock() TRY_ACQUIRE(true) {
     preempt_disable();
-    if (__atomic_exchange_n(&held_, 1u, __ATOMIC_ACQUIRE) == 0) {
+    if (take()) {
       note_wanted();
       return true;
     }
@@ -63,6 +63,13 @@ class CAPABILITY("spinlock") SpinLock {
   void note_wanted() {}
   void note_released() {}
 #endif
+  /// False if it is taken. A bit, because that needs no register and its answer is a flag.
+  [[gnu::always_inline]] bool take() {
+    bool was_held;
+    asm volatile("lock btsl $0, %1" : "=@ccc"(was_held), "+m"(held_) : : "memory");
+    return !was_held;
+  }
+
   u32 held_ = 0;
   [[maybe_unused]] LockUse use_;
 };
