@@ -2,6 +2,7 @@
 
 #include "arch/tlb_checker.hpp"
 #include "kernel/preempt.hpp"
+#include "lib/word_in_memory.hpp"
 #include "mm/page_stacks.hpp"
 
 namespace paean {
@@ -19,10 +20,13 @@ u32 fill_stack(std::span<Page* const> pages) {
     ZoneStacks::Singles& stack = page_stacks.local().zone[LedgerRow{row}.zone_index()].singles;
     const u32 most = std::min(static_cast<u32>(pages.size()), ZoneStacks::Singles::kCapacity - stack.count);
     Page** const place = stack.blocks + stack.count;
-    for (; done < most && pages[done]->word() == word; ++done) {
-      arch::check_frames(page_to_pfn(pages[done]), 1);
-      pages[done]->set_word(Page::make_cached(Order{0}));
-      place[done] = pages[done];
+    for (; done < most; ++done) {
+      Page* const page = pages[done];
+      if (!word_is(*page, word)) [[unlikely]]
+        break;
+      arch::check_frames(page_to_pfn(page), 1);
+      page->set_word(Page::make_cached(Order{0}));
+      place[done] = page;
     }
     ledger_subtract(LedgerRow{row}, done);
     stack.count += done;
@@ -32,6 +36,13 @@ u32 fill_stack(std::span<Page* const> pages) {
 }
 
 }  // namespace
+
+void free_each_page(std::span<Page* const> pages) {
+  for (usize at = 0; at < pages.size();) {
+    at += fill_stack(pages.subspan(at));
+    if (at < pages.size()) free_page(pages[at++]);
+  }
+}
 
 void put_pages(std::span<Page* const> pages) {
   for (usize at = 0; at < pages.size();) {

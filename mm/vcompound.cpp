@@ -49,7 +49,7 @@ bool fill(VmArea& area, AllocFlags flags, Owner owner) {
     }
     if (flags.has(AllocFlags::Zero)) clear_highpage(page);
     page->set_word(Page::make_vcompound(at, page->ledger_row()));
-    write_hidden(entry, page, vmalloc_read_write);
+    write_entry(entry, page, vmalloc_read_write);
     at += kPageSize;
     ++done;
   });

@@ -12,6 +12,8 @@ namespace {
 
 constexpr u32 kMostAlign = 4 * kMiB;
 
+constinit LeafBits shown_read_write;  // vmalloc_read_write with the present bit
+
 FAULT_SITE(vmalloc_frames, "frames for an area of vmalloc");
 
 /// Puts a frame into each entry, hidden, and shows them when all are there. Without memory nothing was ever shown, so
@@ -19,7 +21,15 @@ FAULT_SITE(vmalloc_frames, "frames for an area of vmalloc");
 template <typename EntryAt>
 [[gnu::always_inline]] inline Result<> fill(VirtAddr start, EntryAt entry_at, u32 pages, AllocFlags flags,
                                             const LeafBits& leaf) {
-  for (u32 i = 0; i < pages; ++i) {
+  constexpr u32 kAtOnce = 16;
+  const LedgerRow row{flags.zone(), Owner::Vmalloc};
+  const auto keep = [&](u32 first) {
+    return [&, first](u32 i, const Page* page) { write_entry(entry_at(first + i), page, leaf); };
+  };
+  u32 i = 0;
+  if (!flags.has(AllocFlags::Zero))
+    while (i + kAtOnce <= pages && PageFast::pop_all(row, kAtOnce, keep(i))) i += kAtOnce;
+  for (; i < pages; ++i) {
     const Result<Page*> page =
         must_fail(fault_vmalloc_frames) ? std::unexpected(Error::OutOfMemory) : alloc_page(flags, Owner::Vmalloc);
     if (!page) [[unlikely]] {
@@ -29,11 +39,21 @@ template <typename EntryAt>
       }
       return std::unexpected(page.error());
     }
-    write_hidden(entry_at(i), *page, leaf);
+    write_entry(entry_at(i), *page, leaf);
   }
   arch::check_reuse(start, pages);
-  for (u32 i = 0; i < pages; ++i) entry_at(i).show();
+  for (i = 0; i < pages; ++i) entry_at(i).show();
   return {};
+}
+
+/// The same for a few pages that are all at hand. False, and nothing is done, if they are not.
+[[gnu::always_inline]] inline bool fill_at_once(const VmArea& area, u32 pages, AllocFlags flags) {
+  if (flags.has(AllocFlags::Zero)) return false;
+  const auto show = [&area, entries = area.entries](u32 i, const Page* page) {
+    arch::check_reuse(area.start() + i * kPageSize, 1);
+    write_entry(entries[i], page, shown_read_write);
+  };
+  return PageFast::pop_all(LedgerRow{flags.zone(), Owner::Vmalloc}, pages, show);
 }
 
 /// A request for more than there is would take everything away from everybody before it fails.
@@ -72,8 +92,7 @@ Result<VmArea*> take_filled_area(const VmallocRequest& request, u32 pages) {
   const u32 pages = ((bytes - 1) >> kPageShift) + 1;
   if (pages <= kCachedSizes) [[likely]] {
     if (VmArea* area = this_cpu_areas().take(pages)) [[likely]] {
-      const auto entry_at = [entries = area->entries](u32 i) -> arch::Pte& { return entries[i]; };
-      if (fill(area->start(), entry_at, pages, flags, vmalloc_read_write)) [[likely]] {
+      if (fill_at_once(*area, pages, flags)) [[likely]] {
         publish(*area, VmKind::Vmalloc, owner, caller);
         return area->data();
       }
@@ -86,7 +105,8 @@ Result<VmArea*> take_filled_area(const VmallocRequest& request, u32 pages) {
 }  // namespace
 
 void init_vmalloc() {
-  vmalloc_read_write = LeafBits{arch::Protection::ReadWrite};
+  vmalloc_read_write = shown_read_write = LeafBits{arch::Protection::ReadWrite};
+  shown_read_write.low |= static_cast<u32>(arch::pte_bits::kPresent);
   init_vmalloc_space();
   init_vmalloc_cache(vmalloc_space_counts().free);
 }

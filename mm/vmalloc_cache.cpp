@@ -3,6 +3,7 @@
 #include "arch/address_space.hpp"
 #include "arch/tlb_checker.hpp"
 #include "kernel/preempt.hpp"
+#include "mm/free_batch.hpp"
 #include "mm/vcompound.hpp"
 
 namespace paean {
@@ -23,14 +24,24 @@ u32 parked_limit() { return parked_pages_of_all / arch::online_cpus(); }
   for_each_entry(area, [](const arch::Pte& entry) { leave_vcompound(pfn_to_page(frame_in(entry))); });
 }
 
-void free_frames(const VmArea& area) {
-  if (area.kind == VmKind::Compound) [[unlikely]]
-    end_vcompound(area);
-  for_each_entry(area, [](arch::Pte& entry) {
-    Page* page = pfn_to_page(frame_in(entry));
-    entry.clear();
-    free_page(page);
+void free_frames(const VmAreaStack& areas) {
+  constexpr u32 kAtOnce = 32;
+  Page* frames[kAtOnce];
+  u32 count = 0;
+  areas.for_each([&](const VmArea& area) {
+    if (area.kind == VmKind::Compound) [[unlikely]]
+      end_vcompound(area);
+    for_each_entry(area, [&](arch::Pte& entry) {
+      if (count == kAtOnce) [[unlikely]] {
+        free_each_page({frames, count});
+        count = 0;
+      }
+      frames[count] = pfn_to_page(frame_in(entry));
+      ++count;
+      entry.clear();
+    });
   });
+  free_each_page({frames, count});
 }
 
 /// For the checker of debug builds: frames and addresses belong to nobody until every CPU has flushed.
@@ -183,12 +194,8 @@ void CpuAreas::purge_done(u32 most_batches) {
   for (u32 i = 0; i < most_batches; ++i) {
     Batch done = take_done(most_pages);
     if (done.areas.empty()) return;
-    VmAreaStack purged;
-    while (VmArea* area = done.areas.pop()) {
-      free_frames(*area);
-      purged.push(*area);
-    }
-    settle(purged);
+    free_frames(done.areas);
+    settle(done.areas);
   }
 }
 

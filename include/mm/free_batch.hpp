@@ -18,6 +18,9 @@ namespace paean {
 /// Drops a reference to each, and frees those that had no other.
 void put_pages(std::span<Page* const> pages);
 
+/// Frees single pages, as free_page() does: nobody else holds one.
+void free_each_page(std::span<Page* const> pages);
+
 /// Objects at the front of `objects` that this CPU's magazine takes; how many.
 template <typename T>
 u32 fill_magazine(ObjectCache& cache, std::span<T* const> objects) {

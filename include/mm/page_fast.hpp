@@ -67,6 +67,28 @@ struct PageFast {
     return page;
   }
 
+  /// So many single pages at once, keep(i, page) for each, which must not allocate; or false, and nothing is done.
+  template <typename Keep>
+  [[gnu::always_inline]] static bool pop_all(LedgerRow row, u32 pages, Keep keep) {
+    if (any_fault_armed() || !claim()) [[unlikely]]
+      return false;
+    auto& stack = stack_of<0>(row);
+    const u32 left = arch::own_word(stack.count) - pages;
+    if (static_cast<i32>(left) < 0) [[unlikely]] {
+      release();
+      return false;
+    }
+    arch::set_own_word(stack.count, left);
+    ledger_add(row, pages);
+    for (u32 i = 0; i < pages; ++i) {
+      Page* page = arch::own_word(stack.blocks[left + i]);
+      page->set_word(Page::make_block(Order{0}, row.value()));
+      keep(i, page);
+    }
+    release();
+    return true;
+  }
+
   /// False, and nothing is done, if the stack is full or in use, or if the free is not a legal one of a block of frames.
   template <u32 kOrder>
   [[gnu::always_inline]] static bool push(Page* page) {

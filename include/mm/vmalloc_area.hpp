@@ -117,14 +117,21 @@ struct LeafBits {
 };
 extern LeafBits vmalloc_read_write;  // what nearly all areas have
 
-[[gnu::always_inline]] inline void write_hidden(arch::Pte& entry, const Page* page, const LeafBits& leaf) {
+/// Hidden, unless the bits are shown ones.
+[[gnu::always_inline]] inline void write_entry(arch::Pte& entry, const Page* page, const LeafBits& leaf) {
   const u32 distance = word_distance(page);  // times 1024 is the frame's address
   entry.set(leaf.low | distance << (kPageShift - 2), leaf.high | distance >> (32 - (kPageShift - 2)));
 }
 
-/// fn(entry) for each page of an area but its guard.
+/// fn(entry) for each page of an area, which has some, but its guard.
 template <typename Fn>
 [[gnu::always_inline]] inline void for_each_entry(const VmArea& area, Fn fn) {
+  if (arch::Pte* entry = area.entries; entry != nullptr) [[likely]] {
+    arch::Pte* const end = entry + area.used;
+    do fn(*entry);
+    while (++entry != end);
+    return;
+  }
   VirtAddr at = area.start();
   for (u32 left = area.used; left != 0;) {
     arch::Pte* entry = &vmalloc_entry(at);
@@ -150,20 +157,23 @@ template <typename Fn>
   descriptor_entry(area).set(0, reinterpret_cast<u32>(&area));
 }
 
-/// The live area that begins at an address; nullptr if none does.
-[[gnu::always_inline]] inline VmArea* live_area_at(const void* at) {
+/// The area that was live at an address a moment ago; nullptr if none was.
+[[gnu::always_inline]] inline VmArea* named_area_at(const void* at) {
   const VirtAddr address{reinterpret_cast<u32>(at)}, before = address - kPageSize;
   if (address.page_offset() != 0 || vmalloc_tables[before.raw() >> kLargePageShift] == nullptr) return nullptr;
   const arch::Pte& entry = vmalloc_entry(before);
-  auto* area = reinterpret_cast<VmArea*>(entry.own_high());
-  if (entry.own_low() != 0 || area == nullptr) return nullptr;
-  return area->state.load(std::memory_order_relaxed) == VmState::Live ? area : nullptr;
+  return entry.own_low() == 0 ? reinterpret_cast<VmArea*>(entry.own_high()) : nullptr;
+}
+/// The live area that begins at an address; nullptr if none does.
+[[gnu::always_inline]] inline VmArea* live_area_at(const void* at) {
+  VmArea* area = named_area_at(at);
+  return area != nullptr && area->state.load(std::memory_order_relaxed) == VmState::Live ? area : nullptr;
 }
 
 /// Makes the live area of a kind that begins at `at` the caller's, to take it apart. Panics, in the end, and returns
 /// nullptr for anything else; `what` and `caller` name who asked.
 [[gnu::always_inline]] inline VmArea* claim_area(const void* at, VmKind kind, const char* what, const void* caller) {
-  VmArea* area = live_area_at(at);
+  VmArea* area = named_area_at(at);
   VmState live = VmState::Live;
   // Of two that free it at once, one gets to the exchange second.
   if (area == nullptr || area->kind != kind || !area->state.compare_exchange_strong(live, VmState::Parked))

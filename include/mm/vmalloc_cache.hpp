@@ -113,7 +113,11 @@ class alignas(64) CpuAreas {
 extern CpuAreas cpu_areas[arch::kMaxCpus];
 
 /// A thread that is moved to another CPU between this and what it does takes a lock that others take too: no harm.
-inline CpuAreas& this_cpu_areas() { return cpu_areas[arch::this_cpu()]; }
+inline CpuAreas& this_cpu_areas() {
+  CpuAreas* mine = &cpu_areas[arch::this_cpu()];
+  asm("" : "+r"(mine));  // in a register from now on: the compiler would derive it anew at every use
+  return *mine;
+}
 
 /// Boot, once. A CPU's share of what may be parked follows from the pages of address space that are not taken, and from
 /// the size of memory.
