@@ -65,7 +65,8 @@ Page* take_through_stack(Zone& z, Order order, Owner owner, PageCount reserve, I
   };
   if (order == Order{0}) {
     if (stacks.singles.count != 0) return pop(stacks.singles);
-    return plenty(ZoneStacks::kSinglesBatch) && fill_singles(z, off) ? pop(stacks.singles) : nullptr;
+    const u32 batch = next_batch(z, off);
+    return plenty(batch) && fill_singles(z, batch, off) ? pop(stacks.singles) : nullptr;
   }
   const u32 index = small_stack_of(order);
   if (index == kNoStack) return nullptr;

@@ -17,6 +17,11 @@ namespace {
 
 PER_CPU(StackEvents, events);
 
+struct FillsInARow {
+  u32 zone[kZoneCount];
+};
+PER_CPU(FillsInARow, fills_in_a_row);
+
 ZoneStacks& stacks_of(const Zone& zone) { return page_stacks.local().zone[std::to_underlying(zone.id)]; }
 
 /// Moves what is left of a stack to its bottom.
@@ -36,21 +41,28 @@ struct StackRun {
 StackRun find_run(Page* const* slots, u32 most) {
   Page* const first = slots[0];
   const auto rises = [&](u32 i) { return slots[i] == first + i; };
+  const auto falls = [&](u32 i) { return slots[i] == first - i; };
   u32 pages = 1;
-  while (pages + 4 <= most && rises(pages) && rises(pages + 1) && rises(pages + 2) && rises(pages + 3)) pages += 4;
-  while (pages != most && rises(pages)) ++pages;
-  if (pages != 1) return {first, pages};
-  while (pages != most && slots[pages] == first - pages) ++pages;
+  if (most == 1 || !(rises(1) || falls(1))) return {first, 1};
+  if (rises(1)) {
+    while (pages + 4 <= most && rises(pages) && rises(pages + 1) && rises(pages + 2) && rises(pages + 3)) pages += 4;
+    while (pages != most && rises(pages)) ++pages;
+    return {first, pages};
+  }
+  while (pages != most && falls(pages)) ++pages;
   return {first - (pages - 1), pages};
 }
 
-/// Of a rising run that goes on behind what is to be drained, only whole blocks of 64 pages, if it has any: the next
-/// drain then begins where the last one ended, and neither cuts a block into pieces.
-constexpr u32 kWholeBlock = 64;
-u32 whole_blocks(const StackRun& run, Page* const* slot, Page* base) {
-  const bool goes_on = *slot == run.first && slot[run.pages] == run.first + run.pages;
-  const u32 first = static_cast<u32>(run.first - base), end = (first + run.pages) & ~(kWholeBlock - 1);
-  return goes_on && end > first ? end - first : run.pages;
+/// Of a run that goes on behind what is to be drained, only whole blocks of 64 pages, if it has any: the next drain then
+/// begins where the last one ended, and neither cuts a block into pieces.
+void cut_to_whole_blocks(StackRun& run, Page* const* slots, Page* base) {
+  constexpr u32 kMask = 64 - 1;
+  const u32 first = static_cast<u32>(run.first - base), end = first + run.pages;
+  if (slots[0] == run.first) {
+    if (slots[run.pages] == run.first + run.pages && (end & ~kMask) > first) run.pages = (end & ~kMask) - first;
+  } else if (const u32 start = (first + kMask) & ~kMask; slots[run.pages] == run.first - 1 && start < end) {
+    run = {base + start, end - start};
+  }
 }
 
 constinit std::atomic<arch::CpuMask> to_be_drained{0};
@@ -73,16 +85,20 @@ bool have_others_any() {
 
 }  // namespace
 
-bool fill_singles(Zone& zone, IrqsOff) {
+u32 next_batch(const Zone& zone, IrqsOff) {
+  const bool many = fills_in_a_row.local().zone[std::to_underlying(zone.id)] >= 2;
+  return many ? 2 * ZoneStacks::kSinglesBatch : ZoneStacks::kSinglesBatch;
+}
+
+bool fill_singles(Zone& zone, u32 pages, IrqsOff) {
   ZoneStacks::Singles& stack = stacks_of(zone).singles;
-  constexpr u32 kBatch = ZoneStacks::kSinglesBatch;
   Page* const base = pfn_to_page(zone.base);
   u32 got = 0;
   {
     const SpinGuard<NoIrq> guard{zone.lock};
     // No block is split just for the rest of a batch: its pieces would be the next batch's odd ends, for ever.
-    while (got == 0 || (got < kBatch && (got < kBatch / 2 || zone.buddy.smallest_block() <= kBatch - got))) {
-      const Buddy::Run run = zone.buddy.allocate_run(kBatch - got);
+    while (got == 0 || (got < pages && (got < pages / 2 || zone.buddy.smallest_block() <= pages - got))) {
+      const Buddy::Run run = zone.buddy.allocate_run(pages - got);
       if (run.count == 0) break;
       Page* const first = base + run.first;
       got += run.count;
@@ -94,6 +110,7 @@ bool fill_singles(Zone& zone, IrqsOff) {
     }
   }
   stack.count = got;
+  ++fills_in_a_row.local().zone[std::to_underlying(zone.id)];
   ++events.local().fills;
   return got != 0;
 }
@@ -123,7 +140,7 @@ void drain_singles(Zone& zone, u32 blocks, IrqsOff) {
       Page** const slot = stack.blocks + gone;
       StackRun run = find_run(slot, blocks - gone);
       if (gone + run.pages == blocks && blocks < stack.count) {
-        run.pages = whole_blocks(run, slot, base);
+        cut_to_whole_blocks(run, slot, base);
         blocks = gone + run.pages;
       }
       Page::clear_words(run.first, run.pages);
@@ -132,6 +149,7 @@ void drain_singles(Zone& zone, u32 blocks, IrqsOff) {
     }
   }
   drop_oldest(stack, blocks);
+  fills_in_a_row.local().zone[std::to_underlying(zone.id)] = 0;
   ++events.local().drains;
 }
 

@@ -35,27 +35,37 @@ void unwind(const VmArea& area, u32 pages) {
   }
 }
 
-/// Pages for the whole area, shown when all are there. False without memory; then everything is as it was.
-bool fill(VmArea& area, AllocFlags flags, Owner owner) {
-  VirtAddr at = area.start();
+arch::Pte& entry_of(const VmArea& area, u32 i) {
+  return area.entries != nullptr ? area.entries[i] : vmalloc_entry(area.start() + i * kPageSize);
+}
+
+/// Makes a page the next of the area, which does not show it yet.
+[[gnu::always_inline]] inline void enter(const VmArea& area, u32 i, Page* page, u32 row) {
+  page->set_word(Page::make_vcompound(area.start() + i * kPageSize, row));
+  write_entry(entry_of(area, i), page, vmalloc_read_write);
+}
+
+/// Pages that are at hand, for the beginning of the area; how many.
+u32 fill_at_once(const VmArea& area, AllocFlags flags, Owner owner) {
+  constexpr u32 kAtOnce = 16;
+  if (flags.has(AllocFlags::Zero)) return 0;
+  const LedgerRow row{flags.zone() == ZoneId::Normal ? ZoneId::HighMem : flags.zone(), owner};
   u32 done = 0;
-  bool filled = true;
-  for_each_entry(area, [&](arch::Pte& entry) {
-    if (!filled) return;
+  const auto keep = [&](u32 i, Page* page) { enter(area, done + i, page, row.value()); };
+  while (done + kAtOnce <= area.used && PageFast::pop_all(row, kAtOnce, keep)) done += kAtOnce;
+  return done;
+}
+
+/// Pages for the whole area, shown when all are there. False without memory; then everything is as it was.
+bool fill(const VmArea& area, AllocFlags flags, Owner owner) {
+  for (u32 done = fill_at_once(area, flags, owner); done < area.used; ++done) {
     Page* page = take_one(flags, owner);
     if (page == nullptr) {
-      filled = false;
-      return;
+      unwind(area, done);
+      return false;
     }
     if (flags.has(AllocFlags::Zero)) clear_highpage(page);
-    page->set_word(Page::make_vcompound(at, page->ledger_row()));
-    write_entry(entry, page, vmalloc_read_write);
-    at += kPageSize;
-    ++done;
-  });
-  if (!filled) {
-    unwind(area, done);
-    return false;
+    enter(area, done, page, page->ledger_row());
   }
   arch::check_reuse(area.start(), area.used);
   for_each_entry(area, [](arch::Pte& entry) { entry.show(); });

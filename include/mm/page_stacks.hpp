@@ -1,8 +1,8 @@
 // Each CPU's stacks of free blocks: what makes allocation cheap.
 //
 // For every zone a CPU keeps single pages, and a few blocks of orders 1, 2, 3 and 9 (2 MiB), last in first out. They
-// are filled from and drained to the buddy in batches, so that the zone's lock is taken once for 128 pages. Blocks in a
-// stack count as free; their first page's word says Cached.
+// are filled from and drained to the buddy in batches, so that the zone's lock is taken once for 64 to 128 pages. Blocks
+// in a stack count as free; their first page's word says Cached.
 //
 // The stacks belong to their CPU. Whoever uses them marks them busy with one instruction (percpu_claims of
 // kernel/preempt.hpp) instead of turning interrupts off: an interrupt that finds them busy goes to the buddy, and a
@@ -38,7 +38,7 @@ struct BlockStack {
 struct ZoneStacks {
   using Singles = BlockStack<191>;  // with the others exactly 1 KiB, so that a zone's stacks are found by a shift
   using Small = BlockStack<15>;
-  static constexpr u32 kSinglesBatch = 128;
+  static constexpr u32 kSinglesBatch = 64;   // and twice as many for who takes one after the other
   static constexpr u32 kSinglesDrain = 128;  // what stays are the newest, still in this CPU's cache
 
   Singles singles;
@@ -56,9 +56,11 @@ struct CpuStacks {
 };
 extern arch::PerCpu<CpuStacks> page_stacks;
 
+/// How many single pages the next fill is for: more, when nothing was drained since the last two.
+u32 next_batch(const Zone& zone, arch::IrqsOff);
 /// Fills an empty stack from its zone's buddy; watermarks are the caller's business. False if the buddy had nothing.
 /// The stacks are not busy.
-bool fill_singles(Zone& zone, arch::IrqsOff);
+bool fill_singles(Zone& zone, u32 pages, arch::IrqsOff);
 bool fill_small(Zone& zone, Order order, arch::IrqsOff);
 
 /// Gives the oldest blocks back. The stacks are not busy. Of single pages perhaps fewer, but at least one: a block is
