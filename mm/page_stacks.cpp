@@ -1,5 +1,6 @@
 #include "mm/page_stacks.hpp"
 
+#include <algorithm>
 #include <atomic>
 
 #include "arch/smp.hpp"
@@ -28,7 +29,7 @@ ZoneStacks& stacks_of(const Zone& zone) { return page_stacks.local().zone[std::t
 template <typename Stack>
 void drop_oldest(Stack& stack, u32 blocks) {
   stack.count -= blocks;
-  __builtin_memmove(stack.blocks, stack.blocks + blocks, stack.count * sizeof(Page*));
+  std::copy_n(stack.blocks + blocks, stack.count, stack.blocks);  // which may overlap so
 }
 
 /// Neighbours that lie in a stack one after the other, rising or falling.
@@ -53,8 +54,8 @@ StackRun find_run(Page* const* slots, u32 most) {
   return {first - (pages - 1), pages};
 }
 
-/// Of a run that goes on behind what is to be drained, only whole blocks of 64 pages, if it has any: the next drain then
-/// begins where the last one ended, and neither cuts a block into pieces.
+/// Of a run that goes on behind what is to be drained, only whole blocks of 64 pages, if it has any: the next drain
+/// then begins where the last one ended, and neither cuts a block into pieces.
 void cut_to_whole_blocks(StackRun& run, Page* const* slots, Page* base) {
   constexpr u32 kMask = 64 - 1;
   const u32 first = static_cast<u32>(run.first - base), end = first + run.pages;

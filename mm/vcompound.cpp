@@ -40,32 +40,24 @@ arch::Pte& entry_of(const VmArea& area, u32 i) {
 }
 
 /// Makes a page the next of the area, which does not show it yet.
-[[gnu::always_inline]] inline void enter(const VmArea& area, u32 i, Page* page, u32 row) {
-  page->set_word(Page::make_vcompound(area.start() + i * kPageSize, row));
+[[gnu::always_inline]] inline void enter(const VmArea& area, u32 i, Page* page, LedgerRow row) {
+  page->set_word(Page::make_vcompound(area.start() + i * kPageSize, row.value()));
   write_entry(entry_of(area, i), page, vmalloc_read_write);
-}
-
-/// Pages that are at hand, for the beginning of the area; how many.
-u32 fill_at_once(const VmArea& area, AllocFlags flags, Owner owner) {
-  constexpr u32 kAtOnce = 16;
-  if (flags.has(AllocFlags::Zero)) return 0;
-  const LedgerRow row{flags.zone() == ZoneId::Normal ? ZoneId::HighMem : flags.zone(), owner};
-  u32 done = 0;
-  const auto keep = [&](u32 i, Page* page) { enter(area, done + i, page, row.value()); };
-  while (done + kAtOnce <= area.used && PageFast::pop_all(row, kAtOnce, keep)) done += kAtOnce;
-  return done;
 }
 
 /// Pages for the whole area, shown when all are there. False without memory; then everything is as it was.
 bool fill(const VmArea& area, AllocFlags flags, Owner owner) {
-  for (u32 done = fill_at_once(area, flags, owner); done < area.used; ++done) {
+  const LedgerRow row{flags.zone() == ZoneId::Normal ? ZoneId::HighMem : flags.zone(), owner};
+  const auto keep = [&](u32 i, Page* page) { enter(area, i, page, row); };
+  u32 done = flags.has(AllocFlags::Zero) ? 0 : PageFast::pop_most(row, area.used, keep);
+  for (; done < area.used; ++done) {
     Page* page = take_one(flags, owner);
     if (page == nullptr) {
       unwind(area, done);
       return false;
     }
     if (flags.has(AllocFlags::Zero)) clear_highpage(page);
-    enter(area, done, page, page->ledger_row());
+    enter(area, done, page, LedgerRow{page->ledger_row()});
   }
   arch::check_reuse(area.start(), area.used);
   for_each_entry(area, [](arch::Pte& entry) { entry.show(); });

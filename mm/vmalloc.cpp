@@ -18,31 +18,25 @@ FAULT_SITE(vmalloc_frames, "frames for an area of vmalloc");
 
 /// Puts a frame into each entry, hidden, and shows them when all are there. Without memory nothing was ever shown, so
 /// what was taken goes back at once.
-template <typename EntryAt>
-[[gnu::always_inline]] inline Result<> fill(VirtAddr start, EntryAt entry_at, u32 pages, AllocFlags flags,
-                                            const LeafBits& leaf) {
-  constexpr u32 kAtOnce = 16;
+Result<> fill(const VmArea& area, AllocFlags flags, const LeafBits& leaf) {
+  const auto entry_at = [&](u32 i) -> arch::Pte& { return vmalloc_entry(area.start() + i * kPageSize); };
+  const auto keep = [&](u32 i, const Page* page) { write_entry(entry_at(i), page, leaf); };
   const LedgerRow row{flags.zone(), Owner::Vmalloc};
-  const auto keep = [&](u32 first) {
-    return [&, first](u32 i, const Page* page) { write_entry(entry_at(first + i), page, leaf); };
-  };
-  u32 i = 0;
-  if (!flags.has(AllocFlags::Zero))
-    while (i + kAtOnce <= pages && PageFast::pop_all(row, kAtOnce, keep(i))) i += kAtOnce;
-  for (; i < pages; ++i) {
+  u32 done = flags.has(AllocFlags::Zero) ? 0 : PageFast::pop_most(row, area.used, keep);
+  for (; done < area.used; ++done) {
     const Result<Page*> page =
         must_fail(fault_vmalloc_frames) ? std::unexpected(Error::OutOfMemory) : alloc_page(flags, Owner::Vmalloc);
     if (!page) [[unlikely]] {
-      while (i-- != 0) {
-        free_page(pfn_to_page(frame_in(entry_at(i))));
-        entry_at(i).clear();
+      while (done-- != 0) {
+        free_page(pfn_to_page(frame_in(entry_at(done))));
+        entry_at(done).clear();
       }
       return std::unexpected(page.error());
     }
-    write_entry(entry_at(i), *page, leaf);
+    keep(done, *page);
   }
-  arch::check_reuse(start, pages);
-  for (i = 0; i < pages; ++i) entry_at(i).show();
+  arch::check_reuse(area.start(), area.used);
+  for_each_entry(area, [](arch::Pte& entry) { entry.show(); });
   return {};
 }
 
@@ -66,8 +60,7 @@ Result<VmArea*> take_filled_area(const VmallocRequest& request, u32 pages) {
   constexpr u32 kFew = 64;
   if (pages > kFew && !can_ever_succeed(pages)) return std::unexpected(Error::OutOfMemory);
   VmArea* area = TRY(take_area(pages, request.align));
-  const auto entry_at = [start = area->start()](u32 i) -> arch::Pte& { return vmalloc_entry(start + i * kPageSize); };
-  const Result<> filled = fill(area->start(), entry_at, pages, request.flags, LeafBits{request.protection});
+  const Result<> filled = fill(*area, request.flags, LeafBits{request.protection});
   if (filled) return area;
   return_area(*area);
   return std::unexpected(filled.error());

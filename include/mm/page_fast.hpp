@@ -89,7 +89,18 @@ struct PageFast {
     return true;
   }
 
-  /// False, and nothing is done, if the stack is full or in use, or if the free is not a legal one of a block of frames.
+  /// Single pages by sixteens for what needs `pages` of them, as far as they are at hand: keep(i, page) for each, as
+  /// above. Returns how many; the rest is for others to get.
+  template <typename Keep>
+  [[gnu::always_inline]] static u32 pop_most(LedgerRow row, u32 pages, Keep keep) {
+    constexpr u32 kAtOnce = 16;
+    u32 done = 0;
+    while (done + kAtOnce <= pages && pop_all(row, kAtOnce, [&](u32 i, Page* page) { keep(done + i, page); }))
+      done += kAtOnce;
+    return done;
+  }
+
+  /// False, and nothing is done, if the stack is full or in use, or if the free is not a legal one of frames.
   template <u32 kOrder>
   [[gnu::always_inline]] static bool push(Page* page) {
     constexpr Order kThis{kOrder};

@@ -1,8 +1,8 @@
 // Each CPU's stacks of free blocks: what makes allocation cheap.
 //
 // For every zone a CPU keeps single pages, and a few blocks of orders 1, 2, 3 and 9 (2 MiB), last in first out. They
-// are filled from and drained to the buddy in batches, so that the zone's lock is taken once for 64 to 128 pages. Blocks
-// in a stack count as free; their first page's word says Cached.
+// are filled from and drained to the buddy in batches, so that the zone's lock is taken once for 64 to 128 pages.
+// Blocks in a stack count as free; their first page's word says Cached.
 //
 // The stacks belong to their CPU. Whoever uses them marks them busy with one instruction (percpu_claims of
 // kernel/preempt.hpp) instead of turning interrupts off: an interrupt that finds them busy goes to the buddy, and a

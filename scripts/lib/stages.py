@@ -59,6 +59,7 @@ class Stage:
 # Locks, and sleeping with maps, are checked in builds with checks alone.
 DEBUG_DEATHS = "boot.death.lock_order-*,boot.death.mutex_*,boot.death.spin_lock_*,boot.death.kmap_*"
 GONE_EVERYWHERE = "tlb.a_page_that_was_shot_down_faults_elsewhere"
+RANDOM_PAUSES = "ledger.exact_at_random_pauses"
 SPINNING_MUTEX = "sync.mutex_of_a_running_owner_is_waited_for"
 LONG_TORTURE = "torture.a_hundred_thousand_interrupts"
 
@@ -81,10 +82,10 @@ def shared_kernel_command(flavour, mem, cpus, globs, append=""):
 
 def race_commands(full):
     """Without highmem, so that the guests are small; kmap=force has every page mapped all the same. 64 slots for the
-    most reuse, 512 for 600 threads. The 100,000 reads of addresses that are gone are demanded here, where both CPUs run
-    at once. A long run has ten times the interrupts."""
+    most reuse, 512 for 600 threads. The 100,000 reads of addresses that are gone, and the ledger's 1,000 pauses, are
+    demanded here, where both CPUs run at once. A long run has ten times the interrupts."""
     tries = ["--tries", "3"]
-    commands = [kernel_command("release", "192M", 2, f"race.*,{GONE_EVERYWHERE},{SPINNING_MUTEX}",
+    commands = [kernel_command("release", "192M", 2, f"race.*,{GONE_EVERYWHERE},{SPINNING_MUTEX},{RANDOM_PAUSES}",
                                "kmap=force pkmap=64", "race-64-slots") + tries,
                 kernel_command("release", "256M", 2, f"contention.*,stream.*,race.slots_*,{LONG_TORTURE}",
                                "kmap=force pkmap=512", "race-512-slots") + tries]

@@ -16,9 +16,10 @@ namespace {
 /// 100,000 in a run with all its rounds. A clock below 100 MHz is that of an emulator which is so slow.
 constexpr u32 kSlowRounds = 1000, kFewestRounds = 200;
 u32 rounds() { return arch::tsc_khz() < 100'000 ? kSlowRounds : race_iterations() / 10; }
-/// On a busy host each round may wait for the other's share of a core, so there is an end to patience; and a sign of
-/// life now and then, because whoever watches the run has an end to his as well.
-constexpr u32 kMsPerTick = 1000 / arch::kTicksPerSecond, kPatienceMs = 40'000, kSignMs = 5000;
+/// On a busy host each round may wait for the other's share of a core, so there is an end to patience, which comes soon
+/// in runs with fewer rounds; and a sign of life now and then, because whoever watches the run has an end to his too.
+constexpr u32 kMsPerTick = 1000 / arch::kTicksPerSecond, kSignMs = 5000;
+u32 patience_ms() { return race_iterations() < kRaceIterations ? 4'000 : 40'000; }
 
 struct Reads {
   u32 rounds = 0;
@@ -39,7 +40,7 @@ Reads read_after_unmap(TestContext& test, u32 count, Tell tell) {
   u32 signs = 0;
   for (u32 i = 0; i < count && test.failures() == 0; ++i, ++reads.rounds) {
     const u32 elapsed = (ticks_now() - start) * kMsPerTick;
-    if (i >= kFewestRounds && elapsed > kPatienceMs) break;
+    if (i >= kFewestRounds && elapsed > patience_ms()) break;
     if (elapsed / kSignMs > signs) test.note("{} of {} reads in {} ms", i, count, elapsed), ++signs;
     const u32 index = i % arch::kEntriesPerTable;
     const VirtAddr va = PrivateSlot::at(index);

@@ -27,8 +27,9 @@ Flushes purge_pages(u32 pages) {
 KTEST(vmalloc_purge, nobody_reads_what_was_purged, .flags = TestFlag::NeedsSmp) {
   RemoteReader reader;
   REQUIRE(reader.ready());
+  constexpr u32 kRounds = 3 * arch::kTlbRangeLimit;
   u32 seen = 0, stale = 0;
-  for (u32 i = 0; i < 300; ++i) {
+  for (u32 i = 0; i < kRounds; ++i) {
     // Some are flushed as a range, every third, which is too long for that, with everything.
     const u32 pages = i % 3 == 2 ? arch::kTlbRangeLimit + 1 + i % 40 : 1 + i % arch::kTlbRangeLimit;
     const Result<void*> area = vmalloc(pages * kPageSize);
@@ -40,7 +41,7 @@ KTEST(vmalloc_purge, nobody_reads_what_was_purged, .flags = TestFlag::NeedsSmp) 
     vmalloc_purge();
     stale += reader.read(last) == RemoteReader::kFault ? 0 : 1;
   }
-  EXPECT_EQ(seen, 300u);
+  EXPECT_EQ(seen, kRounds);
   EXPECT_EQ(stale, 0u);
 }
 
