@@ -18,8 +18,8 @@ constexpr u32 kRoundPages = 128;   // that a round tries to write: some ms of a 
 constexpr u32 kPatienceMs = 5000;  // a disk that answers no faster is as good as none
 
 constinit std::atomic<Thread*> swap_thread{nullptr};
-constinit std::atomic<u32> asked{0}, highest_asked{0};   // so often; for zones up to this one
-constinit std::atomic<u32> served{0}, gone{0};           // what was asked so far; pages that have left since boot
+constinit std::atomic<u32> asked{0}, highest_asked{0};  // so often; for zones up to this one
+constinit std::atomic<u32> served{0}, gone{0};          // what was asked so far; pages that have left since boot
 constinit WaitQueue work, round_over;
 
 bool has_room() { return swap_totals().free != 0; }
