@@ -2,7 +2,7 @@
 
 #include "arch/tlb_checker.hpp"
 #include "kernel/preempt.hpp"
-#include "lib/word_in_memory.hpp"
+#include "lib/hot_path.hpp"
 #include "mm/page_stacks.hpp"
 
 namespace paean {
@@ -31,7 +31,7 @@ u32 fill_stack(std::span<Page* const> pages) {
     ledger_subtract(LedgerRow{row}, done);
     stack.count += done;
   }
-  SlabFast::release();
+  percpu_claims.release();
   return done;
 }
 

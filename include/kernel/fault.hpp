@@ -22,7 +22,7 @@
 
 #include "kernel/cmdline.hpp"
 #include "lib/format.hpp"
-#include "lib/word_in_memory.hpp"
+#include "lib/hot_path.hpp"
 
 namespace paean {
 

@@ -8,7 +8,7 @@
 // in rising rank only, which DEBUG=1 builds check, with the other rules of kernel/lock_checker.hpp, at each
 // acquisition. Never hold one while sleeping or while waiting for another CPU. Preemption is off while one is held,
 // whatever the mode. A wake-up that became due meanwhile is acted upon when the guard ends. Cost without contention:
-// one locked instruction and five others.
+// one locked instruction and four others.
 #pragma once
 
 #include "arch/irq.hpp"

@@ -40,7 +40,7 @@ u32 fill_magazine(ObjectCache& cache, std::span<T* const> objects) {
     cpu->loaded->objects[cpu->count + done] = object;
   }
   cpu->count += done;
-  SlabFast::release();
+  percpu_claims.release();
   return done;
 }
 

@@ -27,7 +27,7 @@
 
 #include "lib/addr.hpp"
 #include "lib/assert.hpp"
-#include "lib/word_in_memory.hpp"
+#include "lib/hot_path.hpp"
 
 namespace paean {
 

@@ -2,42 +2,29 @@
 //
 // Each step on the stacks is one instruction through FS, so that they need no address in a register. Whatever does not
 // fit is left to mm/page_alloc.cpp: an empty or full stack, an interrupt on top of a claim, a wrong free.
+// Context: any. From claim to release (percpu_claims) the thread stays on its CPU and interrupts leave the stacks alone.
 #pragma once
 
 #include "arch/tlb_checker.hpp"
 #include "kernel/fault.hpp"
 #include "kernel/preempt.hpp"
+#include "lib/hot_path.hpp"
 #include "mm/ledger.hpp"
 #include "mm/page_stacks.hpp"
 
 namespace paean {
 
 struct PageFast {
-  /// Claims this CPU's stacks, unless an interrupt came into the middle of somebody else's claim.
-  [[gnu::always_inline]] static bool claim() { return percpu_claims.claim(); }
-  /// The compiler moves no access across; the CPU sees its own in order.
-  [[gnu::always_inline]] static void release() {
-    asm volatile("" ::: "memory");
-    percpu_claims.set(0);
-  }
-
   [[gnu::always_inline]] static void account_taken(Page* page, Order order, LedgerRow row) {
     ledger_add(row, order.pages());
     page->set_word(Page::make_block(order, row.value()));
-  }
-
-  /// In one register from now on: the compiler would derive it anew, in more instructions, at every use.
-  template <typename Value>
-  [[gnu::always_inline]] static Value once(Value value) {
-    asm("" : "+r"(value));
-    return value;
   }
 
   /// The stack of an order that has one, by its place in the section.
   template <u32 kOrder>
   [[gnu::always_inline]] static auto& stack_of(LedgerRow row) {
     u32 distance = row.zone_index() * sizeof(ZoneStacks);
-    if (!__builtin_constant_p(distance)) distance = once(distance);
+    if (!__builtin_constant_p(distance)) distance = in_register(distance);
     auto* first = reinterpret_cast<u8*>(page_stacks.in_section().zone);
     ZoneStacks& stacks = *reinterpret_cast<ZoneStacks*>(first + distance);
     if constexpr (kOrder == 0) {
@@ -50,19 +37,19 @@ struct PageFast {
   /// nullptr if the stack is empty or in use, and while failures are ordered: the slow paths have the site.
   template <u32 kOrder>
   [[gnu::always_inline]] static Page* pop(LedgerRow row) {
-    if (any_fault_armed() || !claim()) [[unlikely]]
+    if (any_fault_armed() || !percpu_claims.claim()) [[unlikely]]
       return nullptr;
     auto& stack = stack_of<kOrder>(row);
     u32 left = arch::own_word(stack.count) - 1;
     if (static_cast<i32>(left) < 0) [[unlikely]] {
-      release();
+      percpu_claims.release();
       return nullptr;
     }
-    left = once(left);
+    left = in_register(left);
     arch::set_own_word(stack.count, left);
     Page* page = arch::own_word(stack.blocks[left]);
     account_taken(page, Order{kOrder}, row);
-    release();
+    percpu_claims.release();
     if (page == nullptr) __builtin_unreachable();  // so that the callers' test is one of the above
     return page;
   }
@@ -70,12 +57,12 @@ struct PageFast {
   /// So many single pages at once, keep(i, page) for each, which must not allocate; or false, and nothing is done.
   template <typename Keep>
   [[gnu::always_inline]] static bool pop_all(LedgerRow row, u32 pages, Keep keep) {
-    if (any_fault_armed() || !claim()) [[unlikely]]
+    if (any_fault_armed() || !percpu_claims.claim()) [[unlikely]]
       return false;
     auto& stack = stack_of<0>(row);
     const u32 left = arch::own_word(stack.count) - pages;
     if (static_cast<i32>(left) < 0) [[unlikely]] {
-      release();
+      percpu_claims.release();
       return false;
     }
     arch::set_own_word(stack.count, left);
@@ -85,7 +72,7 @@ struct PageFast {
       page->set_word(Page::make_block(Order{0}, row.value()));
       keep(i, page);
     }
-    release();
+    percpu_claims.release();
     return true;
   }
 
@@ -108,19 +95,19 @@ struct PageFast {
     if (row.value() > Page::kRowMask) [[unlikely]]
       return false;
     arch::check_frames(page_to_pfn(page), kThis.pages());
-    if (!claim()) [[unlikely]]
+    if (!percpu_claims.claim()) [[unlikely]]
       return false;
     auto& stack = stack_of<kOrder>(row);
     const u32 count = arch::own_word(stack.count);
     if (count == stack_limit(kThis)) [[unlikely]] {
-      release();
+      percpu_claims.release();
       return false;
     }
     ledger_subtract(row, kThis.pages());
     page->set_word(Page::make_cached(kThis));
     arch::set_own_word(stack.blocks[count], page);
     arch::add_to_own_word(stack.count, 1);
-    release();
+    percpu_claims.release();
     return true;
   }
 };

@@ -31,10 +31,6 @@ struct SlabFast {
   [[gnu::always_inline]] static CpuMagazines* own_magazines(u32 magazines) {
     return reinterpret_cast<CpuMagazines*>(arch::this_percpu_delta() + magazines);
   }
-  [[gnu::always_inline]] static void release() {
-    asm volatile("" ::: "memory");
-    percpu_claims.set(0);
-  }
 
   /// nullptr if the magazine is empty or in use by what was interrupted.
   [[gnu::always_inline]] static void* take(u32 magazines, u32 tag_offset) {
@@ -45,11 +41,11 @@ struct SlabFast {
     asm volatile("decl %0" : "+m"(cpu->count), "=@ccs"(empty));
     if (empty) [[unlikely]] {
       asm volatile("incl %0" : "+m"(cpu->count));
-      release();
+      percpu_claims.release();
       return nullptr;
     }
     void* object = cpu->loaded->objects[cpu->count];
-    release();
+    percpu_claims.release();
     tag_of(object, tag_offset) = 0;
     if (object == nullptr) __builtin_unreachable();  // so that the callers' test is one of the above
     return object;
@@ -63,13 +59,13 @@ struct SlabFast {
     const u32 count = cpu->count;
     u32& tag = tag_of(object, tag_offset);
     if (count == cpu->limit || tag == kFreeTag) [[unlikely]] {
-      release();
+      percpu_claims.release();
       return false;
     }
     tag = kFreeTag;
     cpu->loaded->objects[count] = object;
     asm volatile("incl %0" : "+m"(cpu->count));
-    release();
+    percpu_claims.release();
     return true;
   }
 

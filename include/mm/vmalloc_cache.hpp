@@ -18,6 +18,7 @@
 #include <algorithm>
 
 #include "arch/tlb.hpp"
+#include "lib/hot_path.hpp"
 #include "mm/vmalloc_area.hpp"
 
 namespace paean {
@@ -113,11 +114,7 @@ class alignas(64) CpuAreas {
 extern CpuAreas cpu_areas[arch::kMaxCpus];
 
 /// A thread that is moved to another CPU between this and what it does takes a lock that others take too: no harm.
-inline CpuAreas& this_cpu_areas() {
-  CpuAreas* mine = &cpu_areas[arch::this_cpu()];
-  asm("" : "+r"(mine));  // in a register from now on: the compiler would derive it anew at every use
-  return *mine;
-}
+inline CpuAreas& this_cpu_areas() { return *in_register(&cpu_areas[arch::this_cpu()]); }
 
 /// Boot, once. A CPU's share of what may be parked follows from the pages of address space that are not taken, and from
 /// the size of memory.

@@ -58,7 +58,7 @@ class Stage:
 
 # Locks, and sleeping with maps, are checked in builds with checks alone.
 DEBUG_DEATHS = "boot.death.lock_order-*,boot.death.mutex_*,boot.death.spin_lock_*,boot.death.kmap_*"
-GONE_EVERYWHERE = "tlb.a_page_that_was_shot_down_faults_elsewhere"
+GONE_EVERYWHERE = "tlb.a_page_that_was_shot_down_faults_elsewhere,vmalloc_purge.nobody_reads_what_was_purged"
 RANDOM_PAUSES = "ledger.exact_at_random_pauses"
 SPINNING_MUTEX = "sync.mutex_of_a_running_owner_is_waited_for"
 LONG_TORTURE = "torture.a_hundred_thousand_interrupts"
