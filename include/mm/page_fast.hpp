@@ -2,7 +2,7 @@
 //
 // Each step on the stacks is one instruction through FS, so that they need no address in a register. Whatever does not
 // fit is left to mm/page_alloc.cpp: an empty or full stack, an interrupt on top of a claim, a wrong free.
-// Context: any. From claim to release (percpu_claims) the thread stays on its CPU and interrupts leave the stacks alone.
+// Context: any. From claim to release (percpu_claims) the thread stays on its CPU; interrupts leave the stacks alone.
 #pragma once
 
 #include "arch/tlb_checker.hpp"
