@@ -1,5 +1,6 @@
 #include "mm/page_index.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -18,7 +19,22 @@ u32 shift_for(u32 index) {
 
 u32* marks_of(Node* node, IndexMark mark) { return node->marks[std::to_underlying(mark)]; }
 const u32* marks_of(const Node* node, IndexMark mark) { return node->marks[std::to_underlying(mark)]; }
+
+// Rows of bits, one for each slot.
+bool any(const u32* bits) { return (bits[0] | bits[1]) != 0; }
 bool is_set(const u32* bits, u32 slot) { return (bits[slot / 32] >> (slot % 32) & 1) != 0; }
+void set(u32* bits, u32 slot) { bits[slot / 32] |= 1u << (slot % 32); }
+void clear(u32* bits, u32 slot) { bits[slot / 32] &= ~(1u << (slot % 32)); }
+/// As `pages` slots from a multiple of that on have them in their word, or in each of both.
+u32 run_of(u32 slot, u32 pages) { return ~0u >> (32 - std::min(pages, 32u)) << (slot % 32); }
+/// The first bit at or behind `slot`; kSlots if none is.
+u32 first_set(const u32* bits, u32 slot) {
+  for (u32 word = slot / 32; word < Node::kSlots / 32; ++word, slot = word * 32) {
+    const u32 left = bits[word] & (~0u << (slot % 32));
+    if (left != 0) return word * 32 + static_cast<u32>(std::countr_zero(left));
+  }
+  return Node::kSlots;
+}
 
 Node* fresh(SpareNodes& spare, u32 shift) {
   Node* node = spare.pop();
@@ -31,15 +47,15 @@ void put_below(Node* parent, u32 slot, Node* node) {
   node->parent = parent;
   node->offset = static_cast<u8>(slot);
   parent->slots[slot] = node;
-  ++parent->used;
+  set(parent->used, slot);
 }
 
 /// Up from a slot whose mark has gone.
 void clear_upwards(Node* node, u32 slot, IndexMark mark) {
   for (; node != nullptr; slot = node->offset, node = node->parent) {
     u32* bits = marks_of(node, mark);
-    bits[slot / 32] &= ~(1u << (slot % 32));
-    if ((bits[0] | bits[1]) != 0) return;
+    clear(bits, slot);
+    if (any(bits)) return;
   }
 }
 
@@ -82,7 +98,7 @@ PageIndexNode* PageIndex::grow_to(u32 index, SpareNodes& spare) {
     Node* above = fresh(spare, root_->shift + Node::kShift);
     put_below(above, 0, root_);
     for (u32 mark = 0; mark < kIndexMarks; ++mark) {
-      if ((root_->marks[mark][0] | root_->marks[mark][1]) != 0) above->marks[mark][0] = 1;
+      if (any(root_->marks[mark])) above->marks[mark][0] = 1;
     }
     root_ = above;
   }
@@ -108,12 +124,14 @@ PageIndexNode* PageIndex::leaf_of(u32 index) const {
 void PageIndex::insert(u32 index, u32 pages, void* entry, SpareNodes& spare) {
   DASSERT(std::has_single_bit(pages) && pages <= Node::kSlots && index % pages == 0 && entry != nullptr);
   Node* leaf = grow_to(index, spare);
+  const u32 first = index % Node::kSlots;
   for (u32 i = 0; i < pages; ++i) {
-    void*& slot = leaf->slots[index % Node::kSlots + i];
+    void*& slot = leaf->slots[first + i];
     ASSERT(slot == nullptr);
     slot = entry;
   }
-  leaf->used = static_cast<u8>(leaf->used + pages);
+  leaf->used[first / 32] |= run_of(first, pages);
+  if (pages == Node::kSlots) leaf->used[1] = ~0u;
 }
 
 void PageIndex::remove(u32 index, u32 pages, SpareNodes& spare, Finger& finger) {
@@ -126,16 +144,17 @@ void PageIndex::remove(u32 index, u32 pages, SpareNodes& spare, Finger& finger) 
   const void* entry = leaf->slots[slot];
   ASSERT(entry != nullptr);
   for (u32 i = 0; i < pages; ++i) ASSERT(std::exchange(leaf->slots[slot + i], nullptr) == entry);
-  leaf->used = static_cast<u8>(leaf->used - pages);
+  leaf->used[slot / 32] &= ~run_of(slot, pages);
+  if (pages == Node::kSlots) leaf->used[1] = 0;
   if (has_any_mark(leaf, slot)) clear_marks(leaf, slot);
-  if (leaf->used != 0) return;
+  if (any(leaf->used)) return;
   finger.leaf_ = nullptr;
   take_off(leaf, spare);
 }
 
 /// A leaf that is empty, and what becomes empty with it.
 void PageIndex::take_off(PageIndexNode* leaf, SpareNodes& spare) {
-  for (Node* node = leaf; node->used == 0;) {
+  for (Node* node = leaf; !any(node->used);) {
     Node* above = node->parent;
     const u32 slot = node->offset;
     spare.push(node);
@@ -144,7 +163,7 @@ void PageIndex::take_off(PageIndexNode* leaf, SpareNodes& spare) {
       return;
     }
     above->slots[slot] = nullptr;
-    --above->used;
+    clear(above->used, slot);
     node = above;
   }
 }
@@ -153,8 +172,7 @@ void PageIndex::set_mark(u32 index, IndexMark mark) {
   Node* node = leaf_of(index);
   ASSERT(node->slots[index % Node::kSlots] != nullptr);
   for (u32 slot = index % Node::kSlots; node != nullptr; slot = node->offset, node = node->parent) {
-    u32* bits = marks_of(node, mark);
-    bits[slot / 32] |= 1u << (slot % 32);
+    set(marks_of(node, mark), slot);
   }
 }
 
@@ -167,14 +185,14 @@ bool PageIndex::has_mark(u32 index, IndexMark mark) const {
   return is_set(marks_of(leaf_of(index), mark), index % Node::kSlots);
 }
 
-template <typename FirstSlot>
-PageIndex::Hit PageIndex::search(u32 from, FirstSlot first_slot) const {
+template <typename BitsOf>
+PageIndex::Hit PageIndex::search(u32 from, BitsOf bits_of) const {
   const Node* node = root_;
   if (node == nullptr || (from >> node->shift) >= Node::kSlots) return {};
   u32 slot = from >> node->shift;
   bool on_path = true;  // this slot is the one that `from` itself lies below
   while (true) {
-    const u32 found = first_slot(node, slot);
+    const u32 found = first_set(bits_of(node), slot);
     if (found == Node::kSlots) {
       if (node->parent == nullptr) return {};
       slot = node->offset + 1u;
@@ -190,21 +208,11 @@ PageIndex::Hit PageIndex::search(u32 from, FirstSlot first_slot) const {
 }
 
 PageIndex::Hit PageIndex::next(u32 from) const {
-  return search(from, [](const Node* node, u32 slot) {
-    while (slot < Node::kSlots && node->slots[slot] == nullptr) ++slot;
-    return slot;
-  });
+  return search(from, [](const Node* node) { return node->used; });
 }
 
 PageIndex::Hit PageIndex::next_marked(u32 from, IndexMark mark) const {
-  return search(from, [mark](const Node* node, u32 slot) {
-    const u32* bits = marks_of(node, mark);
-    for (u32 word = slot / 32; word < Node::kSlots / 32; ++word, slot = word * 32) {
-      const u32 left = bits[word] & (~0u << (slot % 32));
-      if (left != 0) return word * 32 + static_cast<u32>(std::countr_zero(left));
-    }
-    return Node::kSlots;
-  });
+  return search(from, [mark](const Node* node) { return marks_of(node, mark); });
 }
 
 }  // namespace paean

@@ -10,9 +10,13 @@ constexpr u32 kUsed = 0x05ed05ed, kFree = 0xf4eef4ee, kGuard = 0x6a4d6a4d;
 /// The first byte of [from, end) that is another one; nullptr if none is.
 const u8* find_other(const u8* from, const u8* end, u8 byte) {
   const u32 four = byte * 0x01010101u;
-  for (u32 word; end - from >= i32{sizeof word}; from += sizeof word) {
-    __builtin_memcpy(&word, from, sizeof word);
-    if (word != four) break;
+  const auto change_at = [four](const u8* at) {
+    u32 word;
+    __builtin_memcpy(&word, at, sizeof word);
+    return word ^ four;
+  };
+  for (; end - from >= 16; from += 16) {
+    if ((change_at(from) | change_at(from + 4) | change_at(from + 8) | change_at(from + 12)) != 0) break;
   }
   for (; from != end; ++from) {
     if (*from != byte) return from;

@@ -72,10 +72,11 @@ class HeldLocks {
     const LockUse* lock;
     bool interrupts_on;
   };
+  /// Order or Recursion.
   LockFault fault_of_order(const LockUse& lock) const;
   LockFault add(const LockUse& lock, const LockContext& context);
 
-  Held held_[kDepth]{};
+  Held held_[kDepth]{};  // by rising rank, because none but that is ever added
   u32 count_ = 0;
 };
 

@@ -75,7 +75,7 @@ class CAPABILITY("spinlock") SpinLock {
 };
 
 /// Ranks that this CPU holds; only kept in debug builds.
-extern arch::PerCpu<LockRanks> held_ranks;
+LockRanks held_ranks();
 
 // For sleeping locks: what they report to the checker. Nothing in release builds.
 #ifdef PAEAN_DEBUG

@@ -6,7 +6,7 @@
 //
 // The tree is as high as its highest index needs: one node up to 64 pages, six for 2^32. Nodes that become empty come
 // off at once. Marks are a bit a slot, kept in the first slot of an entry, and in every node above the bits of nodes
-// that have any: the search for marked entries looks at nothing else.
+// that have any. Which slots are not empty is such a row of bits too: searches look at nothing else.
 //
 // Pure: it allocates nothing. Whoever inserts brings as many nodes as nodes_needed() says, made before his spinning
 // lock; whoever removes takes away the nodes that became free. The owner serialises.
@@ -26,7 +26,7 @@ struct PageIndexNode {
   PageIndexNode* parent;  // of a spare node: the next spare one
   u8 shift;               // a slot here stands for 2^shift pages
   u8 offset;              // the slot in the parent that leads here
-  u8 used;                // slots that are not empty
+  u32 used[kSlots / 32];  // slots that are not empty
   u32 marks[kIndexMarks][kSlots / 32];
   void* slots[kSlots];
 };
@@ -109,8 +109,8 @@ class PageIndex {
   PageIndexNode* leaf_of(u32 index) const;
   void take_off(PageIndexNode* leaf, SpareNodes& spare);
   PageIndexNode* grow_to(u32 index, SpareNodes& spare);
-  template <typename FirstSlot>
-  Hit search(u32 from, FirstSlot first_slot) const;
+  template <typename BitsOf>
+  Hit search(u32 from, BitsOf bits_of) const;
 
   PageIndexNode* root_ = nullptr;
 };

@@ -18,10 +18,8 @@ const char* lock_fault_name(LockFault fault) {
 }
 
 LockFault HeldLocks::fault_of_order(const LockUse& lock) const {
-  for (u32 i = 0; i < count_; ++i) {
-    if (held_[i].lock->rank >= lock.rank) return LockFault::Order;
-  }
-  return LockFault::None;
+  if (count_ == 0 || held_[count_ - 1].lock->rank < lock.rank) return LockFault::None;
+  return holds(lock) ? LockFault::Recursion : LockFault::Order;
 }
 
 LockFault HeldLocks::add(const LockUse& lock, const LockContext& context) {
@@ -31,7 +29,6 @@ LockFault HeldLocks::add(const LockUse& lock, const LockContext& context) {
 }
 
 LockFault HeldLocks::want_spinning(LockUse& lock, const LockContext& context) {
-  if (holds(lock)) return LockFault::Recursion;
   if (const LockFault fault = fault_of_order(lock); fault != LockFault::None) return fault;
   // Written only when it changes: the line is shared by all who use the lock.
   if (context.interrupt_depth != 0 && !lock.taken_in_interrupt) lock.taken_in_interrupt = true;
@@ -42,7 +39,6 @@ LockFault HeldLocks::want_spinning(LockUse& lock, const LockContext& context) {
 
 LockFault HeldLocks::want_sleeping(LockUse& lock, const HeldLocks& spinning, const LockContext& context) {
   if (const LockFault fault = want_sleep(spinning, context); fault != LockFault::None) return fault;
-  if (holds(lock)) return LockFault::Recursion;
   if (const LockFault fault = fault_of_order(lock); fault != LockFault::None) return fault;
   return add(lock, context);
 }

@@ -191,7 +191,7 @@ void check_return(const TrapFrame& frame) {
   ASSERT(frame.from_user() && (frame.eflags & kEflagsIf) != 0);
   ASSERT(preempt_count.get() == 0 && percpu_claims.is_zero());
   ASSERT(fix_depth() == 0);
-  ASSERT(held_sleeping_locks().count() == 0 && held_ranks.local() == 0);
+  ASSERT(held_sleeping_locks().count() == 0 && held_ranks() == 0);
   UserSpace::current()->check_counts();
 }
 #else

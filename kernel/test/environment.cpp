@@ -53,7 +53,7 @@ class KernelEnvironment final : public TestEnvironment {
   void take(TestSnapshot& into) override {
     for (u32 i = 0; i < kZoneCount; ++i) take_zone(into, i);
     into.add("this CPU", "live fixmap windows", arch::fix_depth());
-    into.add("this CPU", "lock ranks held", held_ranks.local());
+    into.add("this CPU", "lock ranks held", held_ranks());
     into.add("this CPU", "preemption off", preempt_count.get());
     into.add("pkmap", "live maps", kmap_statistics().live);
     into.add("kernel", "threads", thread_count());

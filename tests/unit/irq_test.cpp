@@ -191,16 +191,16 @@ KTEST(locks, ranks_are_kept_while_held) {
 #ifdef PAEAN_DEBUG
   SpinLock outer{LockRank::Zone}, inner{LockRank::LogRing};
   const arch::IrqsOffGuard off;
-  EXPECT_EQ(held_ranks.local(), LockRanks{0});
+  EXPECT_EQ(held_ranks(), LockRanks{0});
   {
     const SpinGuard<NoIrq> a{outer};
-    EXPECT_EQ(held_ranks.local(), mask_of(LockRank::Zone));
+    EXPECT_EQ(held_ranks(), mask_of(LockRank::Zone));
     const SpinGuard<NoIrq> b{inner};
-    EXPECT_EQ(held_ranks.local(), mask_of(LockRank::Zone) | mask_of(LockRank::LogRing));
+    EXPECT_EQ(held_ranks(), mask_of(LockRank::Zone) | mask_of(LockRank::LogRing));
   }
-  EXPECT_EQ(held_ranks.local(), LockRanks{0});
+  EXPECT_EQ(held_ranks(), LockRanks{0});
 #else
-  EXPECT_EQ(held_ranks.local(), LockRanks{0});
+  EXPECT_EQ(held_ranks(), LockRanks{0});
 #endif
 }
 

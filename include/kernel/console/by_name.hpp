@@ -4,16 +4,20 @@
 // Pure; any context.
 #pragma once
 
-#include <string_view>
-
 namespace paean {
+
+/// As strcmp(): below, at or above zero. Most names differ within a few characters, so neither is measured first.
+constexpr int compare_names(const char* a, const char* b) {
+  for (; *a == *b && *a != '\0'; ++a, ++b) {}
+  return static_cast<unsigned char>(*a) - static_cast<unsigned char>(*b);
+}
 
 /// The entry that follows `previous` (nullptr: the first of all); nullptr at the end. Entries of one name follow each
 /// other in the order of the table, so that none is lost.
 template <typename Entry>
 const Entry* next_by_name(const Entry* begin, const Entry* end, const Entry* previous) {
   const auto precedes = [](const Entry& a, const Entry& b) {
-    const int order = std::string_view{a.name}.compare(b.name);
+    const int order = compare_names(a.name, b.name);
     return order < 0 || (order == 0 && &a < &b);
   };
   const Entry* next = nullptr;
