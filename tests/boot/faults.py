@@ -12,8 +12,9 @@ import qemu
 from harness import Case, check
 
 PASSAGES = ("1", "2", "3", "5", "8", "13", "1+", "4+", "9+")
+MORE = 2  # passages than were counted: what the CPUs do at the same time is not the same in every boot
 WITHOUT = re.compile(r"PANIC: (no memory for .+|not enough memory.+|.*cannot.+)")
-SITE = re.compile(r"^(\w+) +\d+[+ ] +\d+ +\d+  \S", re.M)
+SITE = re.compile(r"^(\w+) +\d+[+ ] +(\d+) +\d+  \S", re.M)
 WRONG = {"page_alloc": "has no :n", "page_alloc:": "has no number", "page_alloc:0": "has no number",
          "nobody:1": "names no site", "page_alloc:1x": "has no number", ":1": "names no site"}
 
@@ -31,17 +32,17 @@ def boot_with(value: str, commands: str) -> str:
         return text
 
 
-def boot_without(site: str) -> str:
-    deaths = 0
-    for passage in PASSAGES:
-        deaths += "PANIC: " in boot_with(f"{site}:{passage}", "meminfo; lowmem")
-    return f"{len(PASSAGES)} boots, {deaths} of them refused"
+def boot_without(site: str, most: int) -> str:
+    """Not with a failure that comes behind `most` passages: it would be a boot like any other."""
+    chosen = [passage for passage in PASSAGES if int(passage.rstrip("+")) <= most]
+    deaths = sum("PANIC: " in boot_with(f"{site}:{passage}", "meminfo; lowmem") for passage in chosen)
+    return f"{len(chosen)} boots, {deaths} of them refused"
 
 
 def every_site() -> str:
     listed = SITE.findall(boot_with("page_alloc:1000000", "fault"))
-    check("page_alloc" in listed, "`fault` lists no page_alloc")
-    remarks = [f"{site}: {boot_without(site)}" for site in listed]
+    check("page_alloc" in dict(listed), "`fault` lists no page_alloc")
+    remarks = [f"{site}: {boot_without(site, int(passages) + MORE)}" for site, passages in listed]
     return "; ".join(remarks)
 
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from qemu import Guest, GuestConfig, GuestFailure
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
+import turns  # noqa: E402
 
 _iso_lock = threading.Lock()
 _iso_made = False
@@ -200,6 +202,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 def main(description: str, cases: Callable[[argparse.Namespace], list[Case]],
          parser: argparse.ArgumentParser | None = None) -> None:
     """The main program of each script here."""
+    turns.be_short()
     options = (parser or arguments(description)).parse_args()
     chosen = cases(options)
     if options.list:
