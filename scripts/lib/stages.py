@@ -54,6 +54,7 @@ class Stage:
     commands: list      # all are run, `parallel` at a time
     reproduce: str      # when the log names nothing better
     parallel: int = 1
+    fills: bool = False  # takes only what the stages beside it leave of the host
 
 
 # Locks, and sleeping with maps, are checked in builds with checks alone.
@@ -107,10 +108,10 @@ def all_stages(options):
     fuzz = make_command("fuzz-run") + (["FUZZ_SECONDS=120"] if options.full else [])
     stages = [
         Stage("lint", [["scripts/lint", *([] if options.full else ["--quick"])]], "scripts/lint"),
-        Stage("host", [make_command("host-test")], "make host-test"),
-        Stage("models", [["tests/models/run"]], "tests/models/run"),
+        Stage("host", [make_command("host-test")], "make host-test", fills=True),
+        Stage("models", [["tests/models/run"]], "tests/models/run", fills=True),
         Stage("fuzz", [fuzz], "make fuzz-run"),
-        Stage("kernel", [shared_kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel", parallel=2),
+        Stage("kernel", [shared_kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel"),
         # Alone: two CPUs race only where both have a core of the host.
         Stage("race", race_commands(options.full), "scripts/test race"),
         Stage("boot", [["tests/boot/run_all.py", "--jobs", "3", *full],
@@ -119,7 +120,7 @@ def all_stages(options):
               "tests/boot/run_all.py"),
         Stage("bench", [["scripts/bench", "--only", kind, "--check", "--mem", "64G"]
                         for kind in ("counts", "holes", "user")],
-              "scripts/test bench"),
+              "scripts/test bench", fills=True),
         # Alone, for the same reason as the races: these compare times.
         Stage("scaling", [["scripts/bench", "--only", "smp", "--check"], ["scripts/diskbench", "--check"],
                           ["scripts/netbench", "--check"]],
@@ -128,11 +129,13 @@ def all_stages(options):
     return {stage.name: stage for stage in stages}
 
 
-# Stages in one group run beside each other. Fuzzers run for a set time and leave the second core to the boots, of which
-# many wait for their guest's clock;
-# benchmarks count instructions, so that a busy host does not change them. Beside lint, which takes every core, guests
-# are silent for so long that they seem to hang.
-GROUPS = (("lint",), ("kernel",), ("race",), ("scaling",), ("host", "models", "bench"), ("fuzz", "boot"))
+# Stages in one group run beside each other. A guest of two CPUs keeps one core of the host busy, and both for moments;
+# two such guests at once spend a third of their time in waiting for CPUs that wait for a core. So the kernel's suites
+# run one guest after the other, and what needs no guests of two CPUs fills the rest; benchmarks count instructions, so
+# that it does not change them how busy the host is. Fuzzers run for a set time and leave the second core to the boots,
+# of which many wait for their guest's clock. Beside lint, which takes every core, guests are silent for so long that
+# they seem to hang.
+GROUPS = (("lint",), ("race",), ("scaling",), ("kernel", "host", "models", "bench"), ("fuzz", "boot"))
 ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "race", "scaling", "boot", "bench")
 
 
@@ -143,10 +146,10 @@ def forget_settings():
         os.environ.pop(name, None)
 
 
-def run_one(command):
+def run_one(command, fills):
     """(status, output) of a command; one that cannot start is a failure with its reason as the output."""
     try:
-        result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        result = subprocess.run([*(["nice", "-n", "19"] if fills else []), *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 text=True, errors="replace", check=False)
     except OSError as error:
         return 127, f"{command[0]}: {error.strerror}\n"
@@ -186,7 +189,7 @@ def run_stage(stage):
     start = time.monotonic()
     result = Result(stage.name, 0, 0, 0, 0.0, [])
     with concurrent.futures.ThreadPoolExecutor(stage.parallel) as pool:
-        answers = list(pool.map(run_one, stage.commands))
+        answers = list(pool.map(lambda command: run_one(command, stage.fills), stage.commands))
     with open(os.path.join(LOGS, f"{stage.name}.log"), "w", encoding="utf-8") as log:
         for command, (status, text) in zip(stage.commands, answers):
             log.write(f"$ {shlex.join(command)}\n{text}\n")
