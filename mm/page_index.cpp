@@ -1,6 +1,5 @@
 #include "mm/page_index.hpp"
 
-#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -26,7 +25,7 @@ bool is_set(const u32* bits, u32 slot) { return (bits[slot / 32] >> (slot % 32) 
 void set(u32* bits, u32 slot) { bits[slot / 32] |= 1u << (slot % 32); }
 void clear(u32* bits, u32 slot) { bits[slot / 32] &= ~(1u << (slot % 32)); }
 /// As `pages` slots from a multiple of that on have them in their word, or in each of both.
-u32 run_of(u32 slot, u32 pages) { return ~0u >> (32 - std::min(pages, 32u)) << (slot % 32); }
+u32 run_of(u32 slot, u32 pages) { return (pages < 32 ? (1u << pages) - 1 : ~0u) << (slot % 32); }
 /// The first bit at or behind `slot`; kSlots if none is.
 u32 first_set(const u32* bits, u32 slot) {
   for (u32 word = slot / 32; word < Node::kSlots / 32; ++word, slot = word * 32) {

@@ -23,6 +23,7 @@ REPRODUCE = re.compile(r"^\s*#? ?reproduce: (.+)$")
 
 FLAVOURS = ("release", "ubsan")
 FEWER_ROUNDS = "selftest.rounds=200000"
+NICEST = ("nice", "-n", "19")
 
 # The kernel's own suites: flavour, memory, CPUs, tests, more of the command line. 64G has every zone, 4G is where DMA32
 # is the high zone (in one run with two holes in lowmem), 64M has no high memory; the sanitizer build, which has every
@@ -149,8 +150,9 @@ def forget_settings():
 def run_one(command, fills):
     """(status, output) of a command; one that cannot start is a failure with its reason as the output."""
     try:
-        result = subprocess.run([*(["nice", "-n", "19"] if fills else []), *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True, errors="replace", check=False)
+        result = subprocess.run([*(NICEST if fills else ()), *command], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                                check=False)
     except OSError as error:
         return 127, f"{command[0]}: {error.strerror}\n"
     return result.returncode, result.stdout

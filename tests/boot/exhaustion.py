@@ -228,23 +228,23 @@ def swap_full() -> str:
 
 def swap_errors() -> str:
     """A page that cannot be read costs its program a SIGBUS; one that cannot be written stays. Nobody else notices."""
-    with Disk(256) as disk, disk.boot(memory="64M") as guest:
+    with Disk(256) as disk, disk.boot(memory="40M") as guest:
         guest.expect_prompt()
         turn_on(guest, 256)
         guest.command("fault swap_read 20")
-        text = run(guest, "swap 70 1", 300)
+        text = run(guest, "swap 44 1", 300)
         check("ended by signal 7" in text and "Read-error on swap-device /dev/vdb" in text, text[-2000:])
         check(field(guest, "SwapFree") == field(guest, "SwapTotal"), "slots are lost")
         guest.command("fault swap_write 3")
-        text = run(guest, "swap 70 1", 300)
-        check("70 MiB are as they were written" in text and "Write-error on swap-device /dev/vdb" in text, text[-2000:])
+        text = run(guest, "swap 44 1", 300)
+        check("44 MiB are as they were written" in text and "Write-error on swap-device /dev/vdb" in text, text[-2000:])
         guest.command("fault swap_slot 3")
-        check("70 MiB are as they were written" in run(guest, "swap 70 1", 300), "a missing slot loses pages")
+        check("44 MiB are as they were written" in run(guest, "swap 44 1", 300), "a missing slot loses pages")
         guest.command("fault swap_write 1+")
         text = run(guest, "touch 100", 300)
         check(len(report_of(text)) == 1 and "ended by signal 9" in text, text[-2000:])
         guest.command("fault off")
-        check("70 MiB are as they were written" in run(guest, "swap 70 1", 300), "the swap does not recover")
+        check("44 MiB are as they were written" in run(guest, "swap 44 1", 300), "the swap does not recover")
     return ""
 
 
@@ -252,9 +252,9 @@ def cases(options) -> list[Case]:
     chosen = [("cycles_64M", lambda: cycles("64M", 100, 100, 1)), ("cycles_64M_2", lambda: cycles("64M", 100, 20, 2)),
               ("victim_64M", lambda: victim("64M", 8, 100, 1)), ("victim_64M_2", lambda: victim("64M", 8, 100, 2)),
               ("lowmem_alone", lowmem_alone), ("swap_64M", lambda: swap("64M", 90, 300, 1)),
-              ("swap_64M_2", lambda: swap("64M", 90, 300, 2)), ("swapoff", lambda: swapoff(1)),
-              ("swap_without_windows", lambda: swap("64M", 70, 200, 1, "ukva=off")),
-              ("swap_file", lambda: swap("64M", 90, 128, 2, path="/area")),
+              ("swap_40M_2", lambda: swap("40M", 56, 200, 2)), ("swapoff", lambda: swapoff(1)),
+              ("swap_without_windows", lambda: swap("40M", 44, 200, 1, "ukva=off")),
+              ("swap_file", lambda: swap("40M", 56, 128, 2, path="/area")),
               ("swap_full", swap_full), ("swap_errors", swap_errors)]
     if options.full:
         chosen.append(("crowd_6G", lambda: crowd(10)))
