@@ -24,8 +24,6 @@ bool any(const u32* bits) { return (bits[0] | bits[1]) != 0; }
 bool is_set(const u32* bits, u32 slot) { return (bits[slot / 32] >> (slot % 32) & 1) != 0; }
 void set(u32* bits, u32 slot) { bits[slot / 32] |= 1u << (slot % 32); }
 void clear(u32* bits, u32 slot) { bits[slot / 32] &= ~(1u << (slot % 32)); }
-/// As `pages` slots from a multiple of that on have them in their word, or in each of both.
-u32 run_of(u32 slot, u32 pages) { return (pages < 32 ? (1u << pages) - 1 : ~0u) << (slot % 32); }
 /// The first bit at or behind `slot`; kSlots if none is.
 u32 first_set(const u32* bits, u32 slot) {
   for (u32 word = slot / 32; word < Node::kSlots / 32; ++word, slot = word * 32) {
@@ -124,13 +122,11 @@ void PageIndex::insert(u32 index, u32 pages, void* entry, SpareNodes& spare) {
   DASSERT(std::has_single_bit(pages) && pages <= Node::kSlots && index % pages == 0 && entry != nullptr);
   Node* leaf = grow_to(index, spare);
   const u32 first = index % Node::kSlots;
-  for (u32 i = 0; i < pages; ++i) {
-    void*& slot = leaf->slots[first + i];
-    ASSERT(slot == nullptr);
-    slot = entry;
+  for (u32 slot = first; slot != first + pages; ++slot) {
+    ASSERT(leaf->slots[slot] == nullptr);
+    leaf->slots[slot] = entry;
+    set(leaf->used, slot);
   }
-  leaf->used[first / 32] |= run_of(first, pages);
-  if (pages == Node::kSlots) leaf->used[1] = ~0u;
 }
 
 void PageIndex::remove(u32 index, u32 pages, SpareNodes& spare, Finger& finger) {
@@ -142,9 +138,10 @@ void PageIndex::remove(u32 index, u32 pages, SpareNodes& spare, Finger& finger) 
   Node* leaf = finger.leaf_;
   const void* entry = leaf->slots[slot];
   ASSERT(entry != nullptr);
-  for (u32 i = 0; i < pages; ++i) ASSERT(std::exchange(leaf->slots[slot + i], nullptr) == entry);
-  leaf->used[slot / 32] &= ~run_of(slot, pages);
-  if (pages == Node::kSlots) leaf->used[1] = 0;
+  for (u32 i = slot; i != slot + pages; ++i) {
+    ASSERT(std::exchange(leaf->slots[i], nullptr) == entry);
+    clear(leaf->used, i);
+  }
   if (has_any_mark(leaf, slot)) clear_marks(leaf, slot);
   if (any(leaf->used)) return;
   finger.leaf_ = nullptr;

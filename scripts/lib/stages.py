@@ -111,7 +111,7 @@ def all_stages(options):
         Stage("lint", [["scripts/lint", *([] if options.full else ["--quick"])]], "scripts/lint"),
         Stage("host", [make_command("host-test")], "make host-test", fills=True),
         Stage("models", [["tests/models/run"]], "tests/models/run", fills=True),
-        Stage("fuzz", [fuzz], "make fuzz-run"),
+        Stage("fuzz", [fuzz], "make fuzz-run", fills=True),
         Stage("kernel", [shared_kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel"),
         # Alone: two CPUs race only where both have a core of the host.
         Stage("race", race_commands(options.full), "scripts/test race"),
@@ -132,11 +132,10 @@ def all_stages(options):
 
 # Stages in one group run beside each other. A guest of two CPUs keeps one core of the host busy, and both for moments;
 # two such guests at once spend a third of their time in waiting for CPUs that wait for a core. So the kernel's suites
-# run one guest after the other, and what needs no guests of two CPUs fills the rest; benchmarks count instructions, so
-# that it does not change them how busy the host is. Fuzzers run for a set time and leave the second core to the boots,
-# of which many wait for their guest's clock. Beside lint, which takes every core, guests are silent for so long that
-# they seem to hang.
-GROUPS = (("lint",), ("race",), ("scaling",), ("kernel", "host", "models", "bench"), ("fuzz", "boot"))
+# run one guest after the other, and what needs no guests of two CPUs fills the rest, one stage after the other;
+# benchmarks count instructions, so that it does not change them how busy the host is. Beside lint, which takes every
+# core, guests are silent for so long that they seem to hang.
+GROUPS = (("lint",), ("race",), ("scaling",), ("kernel", "host", "models", "bench", "fuzz"), ("boot",))
 ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "race", "scaling", "boot", "bench")
 
 
@@ -248,8 +247,9 @@ def run_groups(stages, wanted):
     """Runs the wanted stages group by group; yields results in the order of ORDER within what has finished."""
     for group in GROUPS:
         chosen = [stages[name] for name in group if name in wanted]
-        with concurrent.futures.ThreadPoolExecutor(max(len(chosen), 1)) as pool:
-            yield from pool.map(run_stage, chosen)
+        with concurrent.futures.ThreadPoolExecutor(1) as first, concurrent.futures.ThreadPoolExecutor(1) as filling:
+            results = [(filling if stage.fills else first).submit(run_stage, stage) for stage in chosen]
+            yield from (result.result() for result in results)
 
 
 def summary(results):

@@ -87,6 +87,25 @@ KTEST(ext2, no_memory_leaves_nothing_half_done, .flags = TestFlag::Slow) {
   EXPECT_EQ(space.super().free_inodes, Ext2Space::kInodes - 10);
 }
 
+KTEST(ext2, a_block_that_cannot_be_marked_as_new_is_not_had) {
+  Ext2Space space{128};
+  REQUIRE(space.ready());
+  FaultSite* site = find_fault_site("fresh_window");
+  REQUIRE(site != nullptr);
+  const u64 free = statistics_of("/e")->free_blocks;
+  arm_fault(*site, 1, FaultMode::FromThenOn);
+  const bool made = make_file("/e/x", 20 * kBlock).has_value();
+  disarm_faults();
+  EXPECT(!made);
+  REQUIRE(remove_file("/e/x"));
+  settle_memory();
+  EXPECT(sync_file_systems());
+  EXPECT_EQ(statistics_of("/e")->free_blocks, free);
+  EXPECT(make_file("/e/x", 20 * kBlock));
+  REQUIRE(remove_file("/e/x"));
+  space.leave();
+}
+
 KTEST(ext2, a_dirty_page_is_written_without_any_memory) {
   Ext2Space space{128};
   REQUIRE(space.ready());
