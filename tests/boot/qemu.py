@@ -27,6 +27,7 @@ import time
 PASS, FAIL, PANIC = 33, 35, 37
 STATUS_NAMES = {PASS: "pass", FAIL: "fail", PANIC: "panic", 39: "the shim refused", 0: "reset, triple fault or quit"}
 
+LONGEST = 1 << 16  # bytes of what a pattern matches; where there was none, only so much is looked at again
 PROMPT = rb"(?:^|[\r\n])(?:\x1b\[[0-9;?]*[A-Za-z])*paean> "
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -138,15 +139,17 @@ class Guest:
     def expect(self, pattern: bytes, timeout: float = 30.0, panic_is_expected: bool = False) -> re.Match:
         """Waits for `pattern` after the last match and returns it. A panic meanwhile is a failure at once."""
         regex = re.compile(pattern)
+        look_from = self.position
         deadline = min(time.monotonic() + timeout, self.start + self.config.timeout)
         last_byte = time.monotonic()
         while True:
-            found = regex.search(self.output, self.position)
+            found = regex.search(self.output, look_from)
             if found:
                 self.position = found.end()
                 return found
             if not panic_is_expected:
-                self.check_no_panic()
+                self.check_no_panic(look_from)
+            look_from = max(look_from, len(self.output) - LONGEST)
             now = time.monotonic()
             if now >= deadline:
                 raise GuestFailure(f"no {pattern!r} in {timeout:.0f} s")
@@ -162,9 +165,9 @@ class Guest:
                     raise GuestFailure(f"QEMU ended with {describe_status(status)} while waiting for {pattern!r}"
                                        + self._stderr_text())
 
-    def check_no_panic(self) -> None:
+    def check_no_panic(self, look_from: int | None = None) -> None:
         # Only whole lines: the report after the first line is what a reader needs to see.
-        at = self.output.find(b"PANIC: ", self.position)
+        at = self.output.find(b"PANIC: ", self.position if look_from is None else look_from)
         if at >= 0:
             self._drain(1.0)
             line = bytes(self.output[at:]).split(b"\n", 1)[0].decode("latin-1").strip()
