@@ -20,7 +20,8 @@ def clang_tidy(tree):
     def command_of(path, flags):
         # The database cannot be used as it is: it names g++ with options that clang refuses. The configuration is found
         # from the folder upwards; --config-file would make it that of the system's headers too.
-        return ["clang-tidy-19", "--quiet", "--warnings-as-errors=*", path, "--", *flags, *ANALYZER]
+        return ["clang-tidy-19", "--quiet", "--warnings-as-errors=*", path, "--",
+                *flags, *compilers.WARNINGS, *ANALYZER]
 
     findings = {}
     for text in compilers.over_units(tree, tree.tidy_sources(), command_of, config):

@@ -71,9 +71,10 @@ class Cache:
 class Tree:
     """All files that belong to the project: tracked, or new and not ignored."""
 
-    def __init__(self, jobs, tidy_tests=True):
+    def __init__(self, jobs, tidy_tests=True, runs_tidy=False):
         self.jobs = jobs
         self.tidy_tests = tidy_tests
+        self.runs_tidy = runs_tidy
         self.cache = Cache()
         self._texts = {}
         self._digests = {}
@@ -112,6 +113,10 @@ class Tree:
     def tidy_sources(self):
         """Those that clang-tidy looks at."""
         return [path for path in self.kernel_sources() if self.tidy_tests or not path.startswith(IN_KERNEL_TESTS)]
+
+    def untidied_sources(self):
+        """Those that it does not look at in this run."""
+        return sorted(set(self.kernel_sources()) - set(self.tidy_sources() if self.runs_tidy else ()))
 
     def kernel_headers(self):
         return [path for path in self.kernel_cpp() if path.endswith(".hpp")]
