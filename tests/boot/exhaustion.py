@@ -182,7 +182,7 @@ def swap(memory: str, mib: int, area: int, cpus: int, append: str = "", path: st
 
 
 def swap_on(disk: Disk, memory: str, mib: int, area: int, cpus: int, append: str, path: str) -> str:
-    with disk.boot(memory=memory, smp=cpus, append=append) as guest:
+    with disk.boot(memory=memory, smp=cpus, append=append, one_core=cpus == 1) as guest:
         guest.expect_prompt()
         run(guest, "touch 1")
         before = owned_by_programs(guest)
@@ -228,7 +228,7 @@ def swap_full() -> str:
 
 def swap_errors() -> str:
     """A page that cannot be read costs its program a SIGBUS; one that cannot be written stays. Nobody else notices."""
-    with Disk(256) as disk, disk.boot(memory="40M") as guest:
+    with Disk(256) as disk, disk.boot(memory="40M", one_core=True) as guest:
         guest.expect_prompt()
         turn_on(guest, 256)
         guest.command("fault swap_read 20")

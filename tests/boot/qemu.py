@@ -14,6 +14,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import random
 import re
 import select
 import shlex
@@ -57,6 +58,9 @@ class GuestConfig:
     timeout: float = 60.0  # seconds for the whole guest
     silence: float = 20.0  # seconds without a byte while something is expected
     rss_limit: int = 10 << 30  # bytes of host memory: the host has 24 GB and runs two guests
+    # All threads of QEMU on one CPU of the host: of a guest that waits for its disk all the time they wake each other,
+    # and where a sleeping CPU has to be woken for that, each request takes twice as long.
+    one_core: bool = False
 
     def arguments(self) -> list[str]:
         """The QEMU command line without the monitor, so that it can be typed by hand."""
@@ -90,9 +94,12 @@ def parse_size(text: str) -> int:
     return int(text)
 
 
-def _die_with_parent() -> None:
+def _begin(one_core: bool) -> None:
+    """In the new process, before it becomes QEMU."""
     # A test run that is interrupted must not leave guests behind.
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if one_core:
+        os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})
 
 
 class Guest:
@@ -112,7 +119,7 @@ class Guest:
         self.start = time.monotonic()
         line = config.arguments() + ["-qmp", f"unix:{self._monitor_path},server=on,wait=off"]
         self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
-                                        bufsize=0, preexec_fn=_die_with_parent)
+                                        bufsize=0, preexec_fn=lambda: _begin(config.one_core))
         os.set_blocking(self.process.stdin.fileno(), False)
         os.set_blocking(self.process.stdout.fileno(), False)
 
