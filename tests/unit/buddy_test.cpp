@@ -39,7 +39,10 @@ class PrivateBuddy {
 /// The lowest aligned run of free pages that an allocation could take: what lowest address first means without splits.
 u32 lowest_free_block(const PrivateBuddy& p, Order order) {
   for (u32 at = 0; at < kPages; at += order.pages()) {
-    if (p.buddy.covering_order(at) == order.value()) return at;
+    if (p.held(at) != 0) continue;
+    const u32 covering = p.buddy.covering_order(at);
+    if (covering == order.value()) return at;
+    if (covering != Buddy::kNone && covering > order.value()) at |= (1u << covering) - order.pages();  // its last one
   }
   return Buddy::kNone;
 }
