@@ -122,12 +122,13 @@ KTEST(tmpfs, a_sparse_file_is_read_without_memory) {
   const Result<void*> memory = vmalloc(16 * kPageSize, AllocFlags::HighUser, "test buffer");
   REQUIRE(memory);
   const std::span<u8> buffer{static_cast<u8*>(*memory), 16 * kPageSize};
+  const std::span<u32> words{static_cast<u32*>(*memory), buffer.size() / sizeof(u32)};
   constexpr u32 kReads = 512;  // 32 MiB of 8 TiB, from its first byte to its last
   for (u32 i = 0; i < kReads; ++i) {
-    std::ranges::fill(buffer, u8{0xee});
+    std::ranges::fill(words, 0xeeeeeeee);
     const u64 at = (kMaxFileBytes - buffer.size()) / (kReads - 1) * i;
     REQUIRE(read_file_at(*file, at, buffer).value_or(0) == buffer.size());
-    REQUIRE(std::ranges::all_of(buffer, [](u8 byte) { return byte == 0; }));
+    REQUIRE(std::ranges::all_of(words, [](u32 word) { return word == 0; }));
   }
   EXPECT_EQ(tmpfs_of(*file).charged(), before);
   // Over the island, which is not page-aligned, and over the end.
