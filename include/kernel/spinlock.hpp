@@ -74,7 +74,7 @@ class CAPABILITY("spinlock") SpinLock {
   [[maybe_unused]] LockUse use_;
 };
 
-/// Ranks that this CPU holds; only kept in debug builds.
+/// Ranks that this CPU holds; none in release builds. Exact with interrupts off, or where nothing is held.
 LockRanks held_ranks();
 
 // For sleeping locks: what they report to the checker. Nothing in release builds.

@@ -52,9 +52,8 @@ class Result:
 @dataclasses.dataclass
 class Stage:
     name: str
-    commands: list      # all are run, `parallel` at a time
+    commands: list      # all are run, one after the other
     reproduce: str      # when the log names nothing better
-    parallel: int = 1
     fills: bool = False  # takes only what the stages beside it leave of the host
 
 
@@ -189,8 +188,7 @@ def reproductions(stage, command, text, failed):
 def run_stage(stage):
     start = time.monotonic()
     result = Result(stage.name, 0, 0, 0, 0.0, [])
-    with concurrent.futures.ThreadPoolExecutor(stage.parallel) as pool:
-        answers = list(pool.map(lambda command: run_one(command, stage.fills), stage.commands))
+    answers = [run_one(command, stage.fills) for command in stage.commands]
     with open(os.path.join(LOGS, f"{stage.name}.log"), "w", encoding="utf-8") as log:
         for command, (status, text) in zip(stage.commands, answers):
             log.write(f"$ {shlex.join(command)}\n{text}\n")

@@ -77,9 +77,16 @@ def headers_alone(tree):
 
     def check(path):
         return tree.run_cached([*command, "-include", path], [path])
-    headers = tree.kernel_headers()
-    begun_with = {_read_first(tree, path) for path in headers}
-    return _complaints(tree.for_each([path for path in headers if path not in begun_with], check))
+    first = {path: _read_first(tree, path) for path in tree.kernel_headers()}
+    begun_with = set(first.values())
+    compiled, seen = [], set()
+    for path in sorted(first, key=lambda path: path in begun_with):  # in a circle nobody would be
+        if path not in seen:
+            compiled.append(path)
+        while path is not None and path not in seen:
+            seen.add(path)
+            path = first.get(path)
+    return _complaints(tree.for_each(compiled, check))
 
 
 def over_units(tree, paths, command_of, extra=""):

@@ -153,7 +153,7 @@ class Tree:
         if known is None:
             result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-                                    env=os.environ | HEAP)
+                                    env=HEAP | os.environ)
             known = "" if result.returncode == 0 else result.stdout or f"{paths[0]}: {command[0]} failed silently"
             self.cache.put(key, known)
         return known
