@@ -24,7 +24,7 @@ ANSWER_SECONDS = 2.0
 
 
 def at_prompt(**settings):
-    return harness.boot(**({"memory": MEMORY, "append": "panic=exit"} | settings))
+    return harness.boot(**({"memory": MEMORY, "append": "panic=exit", "small_firmware": True} | settings))
 
 
 def commands_of(guest: qemu.Guest) -> list[str]:

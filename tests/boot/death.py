@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 def die(name: str, memory: str) -> str:
     with harness.boot(memory=memory, smp=CPUS.get(name, 1), append=f"selftest=death.{name} panic=exit exit",
-                      silence=50, timeout=90) as guest:
+                      small_firmware=True, silence=50, timeout=90) as guest:
         guest.expect(rb"PANIC: |# Totals: ", 60, panic_is_expected=True)
         text = guest.text()
         if "no test is selected" in text:

@@ -24,7 +24,7 @@ def boot_line(line: str, logged: str, printed: list[str]) -> str:
         result = subprocess.run([os.path.join(harness.ROOT, "scripts/make-iso"), harness.kernel_path(), image],
                                 env={**os.environ, "CMDLINE": line}, capture_output=True, text=True, check=False)
         check(result.returncode == 0, f"make-iso: {result.stderr.strip()}")
-        with harness.boot(iso=image, memory="128M") as guest:
+        with harness.boot(iso=image, memory="128M", screen=True) as guest:
             guest.expect_prompt(50)
             log = guest.text()
             check(logged in log.split("Command line: ")[-1].split("\n")[0],

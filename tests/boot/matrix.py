@@ -70,7 +70,7 @@ def physical_bits(cpu: str) -> int:
 
 def boot_row(row: tuple) -> str:
     size, machine, way, cpu, smp = row
-    settings = {"memory": size, "machine": machine, "cpu": cpu, "smp": smp}
+    settings = {"memory": size, "machine": machine, "cpu": cpu, "smp": smp, "screen": True}
     if way == "iso":
         settings |= {"iso": harness.iso_path()}
     else:
@@ -117,7 +117,7 @@ def check_refusal_status(settings: dict) -> None:
 
 def refuse_machine(cpu: str, size: str, word: str) -> str:
     settings = {"memory": size, "cpu": cpu, "append": "panic=exit"}
-    with harness.boot(exit_device=False, **settings) as guest:
+    with harness.boot(exit_device=False, screen=True, **settings) as guest:
         sentence = guest.expect(SENTENCE, 20)[0].decode("latin-1").strip()
         check(any(w.lower() in sentence.lower() for w in word.split("|")), f"`{sentence}` does not name {word}")
         check_refusal(guest, sentence)
@@ -132,7 +132,7 @@ def broken_emulator() -> str:
     if shutil.which(program) is None:
         raise harness.Skip(f"{program} is not installed")
     settings = {"memory": "5G", "program": program}
-    with harness.boot(exit_device=False, **settings) as guest:
+    with harness.boot(exit_device=False, screen=True, **settings) as guest:
         found = guest.expect(qemu.PROMPT + b"|" + SENTENCE, 40)
         if b"cannot boot" not in found[0]:
             raise harness.Skip("this one reads page tables above 4 GB rightly")
@@ -151,7 +151,7 @@ def refusal_case(cpu: str, size: str, word: str) -> Case:
 def small_machine(size: str) -> str:
     """Machines below 16 MB may boot or refuse, but clearly."""
     settings = {"memory": size, "append": "panic=exit"}
-    with harness.boot(exit_device=False, **settings) as guest:
+    with harness.boot(exit_device=False, screen=True, **settings) as guest:
         found = guest.expect(qemu.PROMPT + b"|" + SENTENCE, 40)
         if b"cannot boot" not in found[0]:
             memory = proc_text.meminfo(guest.command("meminfo"))

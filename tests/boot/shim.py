@@ -157,5 +157,6 @@ def shim_config(name: str, state: Handover, **settings):
     blob = os.path.join(directory, f"{name}-{os.getpid()}.blob")
     with open(blob, "wb") as file:
         file.write(state.pack())
-    yield GuestConfig(kernel=os.path.join(directory, "shim.elf"), modules=(stripped_kernel(), blob), **settings)
+    yield GuestConfig(kernel=os.path.join(directory, "shim.elf"), modules=(stripped_kernel(), blob),
+                      small_firmware=True, **settings)
     os.unlink(blob)
