@@ -60,7 +60,7 @@ def run(fuzzer, options):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="*")
     parser.add_argument("fuzzers", nargs="*")
