@@ -23,7 +23,7 @@ REPRODUCE = re.compile(r"^\s*#? ?reproduce: (.+)$")
 
 FLAVOURS = ("release", "ubsan")
 FEWER_ROUNDS = "selftest.rounds=200000"
-NICEST = ("nice", "-n", "19")
+NICEST = 19  # takes only what the others leave
 
 # The kernel's own suites: flavour, memory, CPUs, tests, more of the command line. 64G has every zone, 4G is where DMA32
 # is the high zone (in one run with two holes in lowmem), 64M has no high memory; the sanitizer build, which has every
@@ -54,7 +54,7 @@ class Stage:
     name: str
     commands: list      # all are run, one after the other
     reproduce: str      # when the log names nothing better
-    fills: bool = False  # takes only what the stages beside it leave of the host
+    nice: int = 0       # not 0: it fills what the stage beside it leaves of the host
 
 
 # Locks, and sleeping with maps, are checked in builds with checks alone.
@@ -108,19 +108,19 @@ def all_stages(options):
     fuzz = make_command("fuzz-run") + (["FUZZ_SECONDS=120"] if options.full else [])
     stages = [
         Stage("lint", [["scripts/lint", *([] if options.full else ["--quick"])]], "scripts/lint"),
-        Stage("host", [make_command("host-test")], "make host-test", fills=True),
-        Stage("models", [["tests/models/run"]], "tests/models/run", fills=True),
-        Stage("fuzz", [fuzz], "make fuzz-run", fills=True),
+        Stage("host", [make_command("host-test")], "make host-test", nice=NICEST),
+        Stage("models", [["tests/models/run"]], "tests/models/run", nice=NICEST),
+        Stage("fuzz", [fuzz], "make fuzz-run", nice=NICEST),
         Stage("kernel", [shared_kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel"),
         # Alone: two CPUs race only where both have a core of the host.
         Stage("race", race_commands(options.full), "scripts/test race"),
         Stage("boot", [["tests/boot/run_all.py", "--jobs", "3", *full],
                        ["env", "BUILD=build/ubsan", "tests/boot/death.py", "--only", DEBUG_DEATHS],
               ["env", "BUILD=build/ubsan", "tests/boot/user.py", "--only", "boot.user.checked"]],
-              "tests/boot/run_all.py"),
+              "tests/boot/run_all.py", nice=5),
         Stage("bench", [["scripts/bench", "--only", kind, "--check", "--mem", "64G"]
                         for kind in ("counts", "holes", "user")],
-              "scripts/test bench", fills=True),
+              "scripts/test bench", nice=NICEST),
         # Alone, for the same reason as the races: these compare times.
         Stage("scaling", [["scripts/bench", "--only", "smp", "--check"], ["scripts/diskbench", "--check"],
                           ["scripts/netbench", "--check"]],
@@ -131,10 +131,11 @@ def all_stages(options):
 
 # Stages in one group run beside each other. A guest of two CPUs keeps one core of the host busy, and both for moments;
 # two such guests at once spend a third of their time in waiting for CPUs that wait for a core. So the kernel's suites
-# run one guest after the other, and what needs no guests of two CPUs fills the rest, one stage after the other;
-# benchmarks count instructions, so that it does not change them how busy the host is. Beside lint, which takes every
-# core, guests are silent for so long that they seem to hang.
-GROUPS = (("lint",), ("race",), ("scaling",), ("kernel", "host", "models", "bench", "fuzz"), ("boot",))
+# run one guest after the other, and the other stages fill the rest, one after the other: benchmarks count instructions,
+# so that it does not change them how busy the host is, and boot tests, most of which have one CPU, get a share that
+# keeps them within their time. Beside lint, which takes every core, guests are silent for so long that they seem to
+# hang.
+GROUPS = (("lint",), ("race",), ("scaling",), ("kernel", "host", "models", "bench", "fuzz", "boot"))
 ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "race", "scaling", "boot", "bench")
 
 
@@ -145,10 +146,10 @@ def forget_settings():
         os.environ.pop(name, None)
 
 
-def run_one(command, fills):
+def run_one(command, nice):
     """(status, output) of a command; one that cannot start is a failure with its reason as the output."""
     try:
-        result = subprocess.run([*(NICEST if fills else ()), *command], stdin=subprocess.DEVNULL,
+        result = subprocess.run([*(("nice", "-n", str(nice)) if nice else ()), *command], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                 check=False)
     except OSError as error:
@@ -188,7 +189,7 @@ def reproductions(stage, command, text, failed):
 def run_stage(stage):
     start = time.monotonic()
     result = Result(stage.name, 0, 0, 0, 0.0, [])
-    answers = [run_one(command, stage.fills) for command in stage.commands]
+    answers = [run_one(command, stage.nice) for command in stage.commands]
     with open(os.path.join(LOGS, f"{stage.name}.log"), "w", encoding="utf-8") as log:
         for command, (status, text) in zip(stage.commands, answers):
             log.write(f"$ {shlex.join(command)}\n{text}\n")
@@ -246,7 +247,7 @@ def run_groups(stages, wanted):
     for group in GROUPS:
         chosen = [stages[name] for name in group if name in wanted]
         with concurrent.futures.ThreadPoolExecutor(1) as first, concurrent.futures.ThreadPoolExecutor(1) as filling:
-            results = [(filling if stage.fills else first).submit(run_stage, stage) for stage in chosen]
+            results = [(filling if stage.nice else first).submit(run_stage, stage) for stage in chosen]
             yield from (result.result() for result in results)
 
 
