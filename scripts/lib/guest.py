@@ -133,8 +133,9 @@ def capture(command, timeout, silence=None, stop_at=None):
     """Runs QEMU with its serial port on our pipe until it ends, `timeout` seconds pass, nothing is printed for
     `silence` seconds, or the output matches the compiled bytes pattern `stop_at`."""
     start = last = time.monotonic()
+    # Ctrl-C is for us. Not a session of its own: Linux shares the CPUs out among sessions, whatever their niceness.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               start_new_session=True)
+                               process_group=0)
     output, why = bytearray(), ""
     try:
         while True:

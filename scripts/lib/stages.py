@@ -117,7 +117,7 @@ def all_stages(options):
         Stage("boot", [["tests/boot/run_all.py", "--jobs", "3", *full],
                        ["env", "BUILD=build/ubsan", "tests/boot/death.py", "--only", DEBUG_DEATHS],
               ["env", "BUILD=build/ubsan", "tests/boot/user.py", "--only", "boot.user.checked"]],
-              "tests/boot/run_all.py", nice=5),
+              "tests/boot/run_all.py", nice=10),
         Stage("bench", [["scripts/bench", "--only", kind, "--check", "--mem", "64G"]
                         for kind in ("counts", "holes", "user")],
               "scripts/test bench", nice=NICEST),

@@ -76,7 +76,7 @@ def start(folder: str, megabytes: int, cpus: int) -> tuple[subprocess.Popen, int
         file.write("c\n")  # Debian's Bochs is the one with the debugger: it waits to be told to go on
     master, slave = pty.openpty()
     process = subprocess.Popen(["bochs", "-q", "-f", settings, "-rc", orders], stdin=slave, stdout=slave, stderr=slave,
-                               start_new_session=True, env=os.environ | {"TERM": "xterm"} | ALLOCATOR)
+                               process_group=0, env=os.environ | {"TERM": "xterm"} | ALLOCATOR)
     os.close(slave)
     os.set_blocking(master, False)
     return process, master

@@ -172,7 +172,12 @@ KTEST(ukva, block_windows_are_seen_in_every_space, .flags = TestFlag::NeedsHighm
 
 // E17: everything that a space takes of lowmem, its own objects included.
 KTEST(ukva, many_spaces_cost_little_lowmem, .flags = TestFlag::NeedsHighmem) {
-  constexpr u32 kMost = 2000, kPages = 32, kLimitBytes = kKiB;
+#ifdef PAEAN_DEBUG
+  constexpr u32 kMost = 500;
+#else
+  constexpr u32 kMost = 2000;
+#endif
+  constexpr u32 kPages = 32, kLimitBytes = kKiB;
   static constinit UserSpace* spaces[kMost];
   // A page and its table for each touch, and the directories; a quarter of memory stays.
   const u32 room = high_totals().free.count() / 4 * 3 / (2 * kPages + 4), wanted = room < kMost ? room : kMost;
