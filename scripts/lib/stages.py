@@ -25,17 +25,23 @@ FLAVOURS = ("release", "ubsan")
 FEWER_ROUNDS = "selftest.rounds=200000"
 NICEST = 19  # takes only what the others leave
 
-# The kernel's own suites: flavour, memory, CPUs, tests, more of the command line. 64G has every zone, 4G is where DMA32
-# is the high zone (in one run with two holes in lowmem), 64M has no high memory; the sanitizer build, which has every
-# check of the debug build, runs where a sweep is cheap, once with both options that force a path on everybody. On the
-# machines beyond 64G: is the last frame of each range, and every power of two, memory of its own? With one CPU reclaim
-# keeps its promises to the page. Guests that share the host race with fewer iterations: races have all of them in the
-# stage that has the host to itself.
-KERNEL_RUNS = (("ubsan", "4G", 2, "all"), ("ubsan", "512M", 2, "all", "vfallback=always kmap=force"),
-               ("release", "64G", 2, "all"), ("release", "4G", 2, "all", "memmap=96M$256M,64M$512M"),
-               ("release", "512M", 2, "all", "vfallback=always"),
-               ("release", "64M", 1, "all"), ("release", "4G", 1, "reclaim.*"), ("release", "128G", 1, "memory.*"),
-               ("release", "256G", 1, "memory.*"))
+# The kernel's own suites: flavour, memory, CPUs, tests, more of the command line. Each test runs in the sanitizer's
+# build, which has every check of the debug build, at 4G, where DMA32 is the high zone; in the release build at 64G,
+# which has every zone, and at 64M, which has no high memory. What options or holes in lowmem change is tested with them
+# too; the rest of it with --full. On the machines beyond 64G: is the last frame of each range, and every power of two,
+# memory of its own? With one CPU reclaim keeps its promises to the page. Guests that share the host race with fewer
+# iterations: races have all of them in a stage of their own.
+FORCED = "vfallback=always kmap=force"
+HOLES = "memmap=96M$256M,64M$512M"
+MAPPED = ("kmap*.*,highmem.*,vcompound.*,vmalloc*.*,vmap.*,slab.*,kmalloc.*,user_*.*,ukva.*,page_cache*.*,folio_io.*,"
+          "bounce.*,*disk*.*,tmpfs.*,vfs.*,ext2.*,swap.*,lending.*,console.*,thread.*,fault.*")
+PLACED = ("address_space.*,layout.*,zone.*,page_alloc.*,ledger.*,slab*.*,kmalloc.*,vmalloc*.*,vmap.*,vcompound.*,"
+          "thread.*,lending*.*,shrink.*,user_*.*,ukva.*,bounce.*,ioremap.*,device_pages.*,page_cache.*,swap.*")
+KERNEL_RUNS = (("ubsan", "4G", 2, "all"), ("release", "64G", 2, "all"), ("release", "64M", 1, "all"),
+               ("release", "4G", 1, "reclaim.*"), ("release", "128G", 1, "memory.*"), ("release", "256G", 1, "memory.*"))
+QUICK_RUNS = (("ubsan", "512M", 2, MAPPED, FORCED), ("release", "4G", 2, PLACED, HOLES))
+FULL_RUNS = (("ubsan", "512M", 2, "all", FORCED), ("release", "4G", 2, "all", HOLES),
+             ("release", "512M", 2, "all", "vfallback=always"))
 
 
 @dataclasses.dataclass
@@ -106,17 +112,18 @@ def make_command(target):
 def all_stages(options):
     full = ["--full"] if options.full else []
     fuzz = make_command("fuzz-run") + (["FUZZ_SECONDS=120"] if options.full else [])
+    runs = KERNEL_RUNS + (FULL_RUNS if options.full else QUICK_RUNS)
     stages = [
         Stage("lint", [["scripts/lint", *([] if options.full else ["--quick"])]], "scripts/lint"),
         Stage("host", [make_command("host-test")], "make host-test", nice=NICEST),
         Stage("models", [["tests/models/run"]], "tests/models/run", nice=NICEST),
         Stage("fuzz", [fuzz], "make fuzz-run", nice=NICEST),
-        Stage("kernel", [shared_kernel_command(*run) for run in KERNEL_RUNS], "scripts/test kernel"),
-        # Alone: two CPUs race only where both have a core of the host.
+        Stage("kernel", [shared_kernel_command(*run) for run in runs], "scripts/test kernel"),
+        # Beside nothing but what fills: two CPUs race only where both have a core of the host.
         Stage("race", race_commands(options.full), "scripts/test race"),
-        Stage("boot", [["tests/boot/run_all.py", "--jobs", "3", *full],
-                       ["env", "BUILD=build/ubsan", "tests/boot/death.py", "--only", DEBUG_DEATHS],
-              ["env", "BUILD=build/ubsan", "tests/boot/user.py", "--only", "boot.user.checked"]],
+        Stage("boot", [["env", "BUILD=build/ubsan", "tests/boot/death.py", "--only", DEBUG_DEATHS],
+                       ["env", "BUILD=build/ubsan", "tests/boot/user.py", "--only", "boot.user.checked"],
+                       ["tests/boot/run_all.py", "--jobs", "3", *full]],
               "tests/boot/run_all.py", nice=10),
         Stage("bench", [["scripts/bench", "--only", kind, "--check", "--mem", "64G"]
                         for kind in ("counts", "holes", "user")],
@@ -129,13 +136,13 @@ def all_stages(options):
     return {stage.name: stage for stage in stages}
 
 
-# Stages in one group run beside each other. A guest of two CPUs keeps one core of the host busy, and both for moments;
-# two such guests at once spend a third of their time in waiting for CPUs that wait for a core. So the kernel's suites
-# run one guest after the other, and the other stages fill the rest, one after the other: benchmarks count instructions,
-# so that it does not change them how busy the host is, and boot tests, most of which have one CPU, get a share that
-# keeps them within their time. Beside lint, which takes every core, guests are silent for so long that they seem to
-# hang.
-GROUPS = (("lint",), ("race",), ("scaling",), ("kernel", "host", "models", "bench", "fuzz", "boot"))
+# Stages in one group run beside each other, those that fill the rest one after the other, and so do the others. A guest
+# of two CPUs keeps one core of the host busy, and both for moments; two such guests at once spend a third of their time
+# in waiting for CPUs that wait for a core. So the kernel's suites run one guest after the other. Benchmarks count
+# instructions, so that it does not change them how busy the host is, and boot tests, most of which have one CPU, get a
+# share that keeps them within their time. Beside lint, which takes every core, guests are silent for so long that they
+# seem to hang.
+GROUPS = (("lint",), ("scaling",), ("race", "kernel", "host", "models", "bench", "fuzz", "boot"))
 ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "race", "scaling", "boot", "bench")
 
 
@@ -232,7 +239,7 @@ def report(result):
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="scripts/test",
                                      description="Build Paean and run everything that a pull request must pass.")
-    parser.add_argument("--full", action="store_true", help="more seeds, longer fuzzing")
+    parser.add_argument("--full", action="store_true", help="all suites on every machine, more seeds, longer fuzzing")
     parser.add_argument("--list", action="store_true", help="name the stages")
     parser.add_argument("stages", nargs="*", metavar="stage", help=" ".join(ORDER))
     options = parser.parse_args()
