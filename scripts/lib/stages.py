@@ -38,7 +38,8 @@ MAPPED = ("kmap*.*,highmem.*,vcompound.*,vmalloc*.*,vmap.*,slab.*,kmalloc.*,user
 PLACED = ("address_space.*,layout.*,zone.*,page_alloc.*,ledger.*,slab*.*,kmalloc.*,vmalloc*.*,vmap.*,vcompound.*,"
           "thread.*,lending*.*,shrink.*,user_*.*,ukva.*,bounce.*,ioremap.*,device_pages.*,page_cache.*,swap.*")
 KERNEL_RUNS = (("ubsan", "4G", 2, "all"), ("release", "64G", 2, "all"), ("release", "64M", 1, "all"),
-               ("release", "4G", 1, "reclaim.*"), ("release", "128G", 1, "memory.*"), ("release", "256G", 1, "memory.*"))
+               ("release", "4G", 1, "reclaim.*"), ("release", "128G", 1, "memory.*"),
+               ("release", "256G", 1, "memory.*"))
 QUICK_RUNS = (("ubsan", "512M", 2, MAPPED, FORCED), ("release", "4G", 2, PLACED, HOLES))
 FULL_RUNS = (("ubsan", "512M", 2, "all", FORCED), ("release", "4G", 2, "all", HOLES),
              ("release", "512M", 2, "all", "vfallback=always"))

@@ -6,8 +6,8 @@ import re
 import compilers
 
 CONFIG = ".clang-tidy"
-# The analyzer's default of 225,000 nodes a function takes many times as long and found nothing more: neither here nor of
-# mistakes that were planted in the depths of functions. With 2,000 it misses some of those.
+# The analyzer's default of 225,000 nodes a function takes many times as long and found nothing more: neither here nor
+# of mistakes that were planted in the depths of functions. With 2,000 it misses some of those.
 ANALYZER = ("-Xclang", "-analyzer-config", "-Xclang", "max-nodes=5000")
 NOISE = re.compile(r"^\d+ (warning|error)|^Error while processing|treated as error|^Suppressed|^Use -header-filter")
 FINDING = re.compile(r"^(\S+?):(\d+):\d+: (?:error|warning): (.*)$")

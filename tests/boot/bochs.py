@@ -28,7 +28,8 @@ CONFIGURATION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bochsr
 # Bochs keeps a list of the blocks of guest memory, 65,536 of them for 8 GiB, and walks all of it for each one it adds.
 # With the C library's heap the list is spread over so many cache lines that this takes minutes; with jemalloc, which
 # keeps objects of one size together, it takes half a minute, and a fifth less if it has huge pages.
-ALLOCATOR = {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "MALLOC_CONF": "thp:always,metadata_thp:always"}
+ALLOCATOR = {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2",
+             "MALLOC_CONF": "thp:always,metadata_thp:always"}
 # Megabytes, CPUs, seconds of a core that Bochs may take: about three times what it takes.
 JOBS = [(128, 1, 90), (128, 2, 120), (8192, 1, 180), (8192, 2, 240)]
 # Seconds on the clock for each of those: others may want the core too.

@@ -60,8 +60,8 @@ host-test: $(HOST_BUILD)/host-tests
 # trying as input; elsewhere it is not, and noting every comparison took most of a fuzzer's time.
 FUZZ_FLAGS = $(HOST_COMMON) -O2 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(FUZZ_TRACES)
 FUZZ_TRACES = -fno-sanitize-coverage=trace-cmp
-PARSERS := $(filter %/madt.cpp %/multiboot_mmap.cpp %/partition_table.cpp %/ide_identify.cpp %/virtio_ring.cpp %/elf.cpp \
-           %/cpio.cpp %/swap_header.cpp kernel/fs/ext2_%,$(HOST_SOURCES))
+PARSERS := $(filter %/madt.cpp %/multiboot_mmap.cpp %/partition_table.cpp %/ide_identify.cpp %/virtio_ring.cpp \
+           %/elf.cpp %/cpio.cpp %/swap_header.cpp kernel/fs/ext2_%,$(HOST_SOURCES))
 FUZZ_OTHERS := $(filter-out $(PARSERS),$(HOST_SOURCES)) tests/host/support.cpp
 ifeq ($(UNITS),1)
 PARSER_OBJECTS := $(call united_in,fuzz/parsers,$(PARSERS))
