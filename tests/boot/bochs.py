@@ -32,6 +32,7 @@ ALLOCATOR = {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2",
              "MALLOC_CONF": "thp:always,metadata_thp:always"}
 # Megabytes, CPUs, seconds of a core that Bochs may take: about three times what it takes.
 JOBS = [(128, 1, 90), (128, 2, 120), (8192, 1, 180), (8192, 2, 240)]
+LONGEST = "boot.bochs.8192M-2"
 # Seconds on the clock for each of those: others may want the core too.
 PATIENCE = 5
 # Rules that QEMU does not model: skipped there, and never here.

@@ -139,7 +139,7 @@ def crowd(rounds: int) -> str:
 
 def lowmem_alone() -> str:
     """Lowmem runs out while highmem lies free: fork fails, nobody is killed, and then the lowmem is back."""
-    with Disk() as disk, disk.boot(memory="2G", append="highmem=1900M") as guest:
+    with Disk() as disk, disk.boot(memory="2G", append="highmem=1960M") as guest:
         guest.expect_prompt()
         run(guest, "touch 1")
         before = owned_by_programs(guest)
