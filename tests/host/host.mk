@@ -29,18 +29,24 @@ HOST_COMMON := -m32 -std=gnu++23 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/
 # qemu-user, where it must stand in (scripts/lib/i386.py), puts programs that may lie anywhere beside the sanitizer's
 # shadow.
 HOST_LINK := -no-pie
-HOST_FLAGS := $(HOST_COMMON) -DPAEAN_HOST_TESTS -fsanitize=address,undefined -fno-sanitize-recover=all
+HOST_FLAGS = $(HOST_COMMON) $(HOST_EFFORT) -DPAEAN_HOST_TESTS -fsanitize=address,undefined -fno-sanitize-recover=all
 HOST_ALONE := tests/host/main.cpp tests/host/console_ktest_test.cpp
+# To optimize a test takes longer than to run it does, but for these.
+HOST_BUSY := $(patsubst %,tests/host/%_test.cpp,ext2 ext2_damage ext2_fault ext2_model hbitmap kmap_pool line_editor \
+             page_index reclaim_sim slab_store zone_shares)
 ifeq ($(UNITS),1)
 united_in = $(patsubst %.cpp,%.o,$(shell scripts/make-units $(HOST_BUILD)/$(1)/units $(2)))
 # Not all together: the framework of the kernel's tests and doctest have macros of the same name.
 HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_ALONE)) \
                 $(call united_in,pure,$(HOST_SOURCES)) $(call united_in,framework,$(HOST_TEST_SOURCES)) \
-                $(call united_in,tests,$(filter-out $(HOST_ALONE),$(HOST_TESTS)) tests/host/support.cpp)
+                $(call united_in,busy,$(HOST_BUSY) tests/host/support.cpp)
+HOST_IDLE := $(call united_in,idle,$(filter-out $(HOST_ALONE) $(HOST_BUSY),$(HOST_TESTS)))
 else
-HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_SOURCES) $(HOST_TEST_SOURCES) $(HOST_TESTS) \
+HOST_OBJECTS := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(HOST_SOURCES) $(HOST_TEST_SOURCES) $(HOST_BUSY) \
                 tests/host/main.cpp tests/host/support.cpp)
+HOST_IDLE := $(patsubst %.cpp,$(HOST_BUILD)/%.o,$(filter-out $(HOST_BUSY),$(HOST_TESTS)))
 endif
+$(HOST_IDLE): HOST_EFFORT := -O0
 
 $(HOST_BUILD)/%.o: %.cpp
 	@mkdir -p $(@D)
@@ -49,7 +55,8 @@ $(HOST_BUILD)/%.o: %.cpp
 $(HOST_BUILD)/%.o: $(HOST_BUILD)/%.cpp
 	$(HOST_CXX) $(HOST_FLAGS) -iquote . -c $< -o $@
 
-$(HOST_BUILD)/host-tests: $(HOST_OBJECTS)
+# What several objects have is taken from the first.
+$(HOST_BUILD)/host-tests: $(HOST_OBJECTS) $(HOST_IDLE)
 	$(HOST_CXX) $(HOST_FLAGS) $(HOST_LINK) $^ -o $@
 
 .PHONY: host-test
