@@ -35,8 +35,9 @@ FORCED = "vfallback=always kmap=force"
 HOLES = "memmap=96M$256M,64M$512M"
 MAPPED = ("kmap*.*,highmem.*,vcompound.*,vmalloc*.*,vmap.*,slab.*,kmalloc.*,user_*.*,ukva.*,page_cache*.*,folio_io.*,"
           "bounce.*,*disk*.*,tmpfs.*,vfs.*,ext2.*,swap.*,lending.*,console.*,thread.*,fault.*")
-PLACED = ("address_space.*,layout.*,zone.*,page_alloc.*,ledger.*,slab*.*,kmalloc.*,vmalloc*.*,vmap.*,vcompound.*,"
-          "thread.*,lending*.*,shrink.*,user_*.*,ukva.*,bounce.*,ioremap.*,device_pages.*,page_cache.*,swap.*")
+PLACED = ("holes.*,address_space.*,layout.*,frame_words.*,zone.*,page_alloc.*,ledger.*,slab*.*,kmalloc.*,vmalloc*.*,"
+          "vmap.*,vcompound.*,thread.*,lending*.*,shrink.*,user_*.*,ukva.*,bounce.*,ioremap.*,device_pages.*,"
+          "page_cache.*,swap.*")
 KERNEL_RUNS = (("ubsan", "4G", 2, "all"), ("release", "64G", 2, "all"), ("release", "64M", 1, "all"),
                ("release", "4G", 1, "reclaim.*"), ("release", "128G", 1, "memory.*"),
                ("release", "256G", 1, "memory.*"))
