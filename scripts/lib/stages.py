@@ -130,7 +130,7 @@ def all_stages(options):
         Stage("bench", [["scripts/bench", "--only", kind, "--check", "--mem", "64G"]
                         for kind in ("counts", "holes", "user")],
               "scripts/test bench", nice=NICEST),
-        # Alone, for the same reason as the races: these compare times.
+        # Alone: these compare times.
         Stage("scaling", [["scripts/bench", "--only", "smp", "--check"], ["scripts/diskbench", "--check"],
                           ["scripts/netbench", "--check"]],
               "scripts/test scaling"),
