@@ -24,7 +24,8 @@ HOST_TEST_SOURCES := $(addprefix kernel/console/,args.cpp builtins.cpp completio
                 $(addprefix kernel/bench/,bench_test.cpp report.cpp)
 HOST_TESTS := $(wildcard tests/host/*_test.cpp)
 
-HOST_COMMON := -m32 -std=gnu++23 -O1 -g -Wall -Wextra -Werror -Iinclude -Itests/host -DPAEAN_DEBUG -MMD -MP \
+# Line numbers are all that the sanitizers' reports need of -g.
+HOST_COMMON := -m32 -std=gnu++23 -O1 -g1 -Wall -Wextra -Werror -Iinclude -Itests/host -DPAEAN_DEBUG -MMD -MP \
                -fno-omit-frame-pointer
 # qemu-user, where it must stand in (scripts/lib/i386.py), puts programs that may lie anywhere beside the sanitizer's
 # shadow.
