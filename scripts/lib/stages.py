@@ -143,8 +143,8 @@ def all_stages(options):
 # of two CPUs keeps one core of the host busy, and both for moments; two such guests at once spend a third of their time
 # in waiting for CPUs that wait for a core. So the kernel's suites run one guest after the other. Benchmarks count
 # instructions, so that it does not change them how busy the host is, and boot tests, most of which have one CPU, get a
-# share that keeps them within their time. What needs no kernel fills the ends of the build, where one source is left.
-GROUPS = (("build", "lint", "host", "models"), ("scaling",), ("race", "kernel", "bench", "fuzz", "boot"))
+# share that keeps them within their time. Lint fills the ends of the build, where there is one source left to compile.
+GROUPS = (("build", "lint"), ("scaling",), ("race", "kernel", "host", "models", "bench", "fuzz", "boot"))
 ORDER = ("build", "lint", "host", "models", "fuzz", "kernel", "race", "scaling", "boot", "bench")
 
 
