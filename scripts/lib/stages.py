@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The part of scripts/test that comes after the packages: stages, their cases added up, one summary."""
+"""The part of scripts/test that needs a compiler: stages, their cases added up, one summary."""
 
 import argparse
 import concurrent.futures
@@ -195,10 +195,13 @@ def reproductions(stage, command, text, failed):
     return found
 
 
-def run_stage(stage):
+def run_stage(stage, packages):
+    """`packages` is the process that installs what only the tests need; the build does not wait for it."""
+    start = time.monotonic()
     if stage.name == "build":
         return run_build()
-    start = time.monotonic()
+    if packages.wait() != 0:
+        return Result(stage.name, 0, 1, 0, time.monotonic() - start, ["scripts/deps test"], "packages are missing")
     result = Result(stage.name, 0, 0, 0, 0.0, [])
     answers = [run_one(command, stage.nice) for command in stage.commands]
     with open(os.path.join(LOGS, f"{stage.name}.log"), "w", encoding="utf-8") as log:
@@ -255,10 +258,11 @@ def parse_arguments():
 
 def run_groups(stages, wanted):
     """Runs the wanted stages group by group; yields results in the order of ORDER within what has finished."""
+    packages = subprocess.Popen(["scripts/deps", "test"])
     for group in GROUPS:
         chosen = [stages[name] for name in group if name in wanted]
         with concurrent.futures.ThreadPoolExecutor(1) as first, concurrent.futures.ThreadPoolExecutor(1) as filling:
-            results = [(filling if stage.nice else first).submit(run_stage, stage) for stage in chosen]
+            results = [(filling if stage.nice else first).submit(run_stage, stage, packages) for stage in chosen]
             yield from (result.result() for result in results)
 
 
