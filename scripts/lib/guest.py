@@ -148,6 +148,7 @@ def capture(command, timeout, silence=None, stop_at=None):
                 break
             if not select.select([process.stdout], [], [], limit)[0]:
                 continue
+            time.sleep(0.001)  # the guest writes byte after byte; each by itself would cost more than it does
             data = os.read(process.stdout.fileno(), 65536)
             if not data:
                 process.wait()

@@ -28,6 +28,7 @@ import time
 PASS, FAIL, PANIC = 33, 35, 37
 STATUS_NAMES = {PASS: "pass", FAIL: "fail", PANIC: "panic", 39: "the shim refused", 0: "reset, triple fault or quit"}
 
+MOMENT = 0.001  # seconds: a guest writes byte after byte, and to look at each by itself takes longer than it does
 LONGEST = 1 << 16  # bytes of what a pattern matches; where there was none, only so much is looked at again
 PROMPT = rb"(?:^|[\r\n])(?:\x1b\[[0-9;?]*[A-Za-z])*paean> "
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -309,6 +310,8 @@ class Guest:
         sinks = [self.process.stdin.fileno()] if want_write else []
         readable, writable, _ = select.select([source], sinks, [], max(0.0, seconds))
         if readable:
+            if not want_write:
+                time.sleep(MOMENT)
             chunk = os.read(source, 65536)
             if not chunk:
                 return "end"
