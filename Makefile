@@ -40,7 +40,7 @@ endif
 ifeq ($(UBSAN),1)
 CXXFLAGS += -DPAEAN_DEBUG=1 -DPAEAN_UBSAN=1
 # The sanitizer's own branches confuse that warning; the other two flavours have it. Of what is there for debuggers this
-# one has line numbers alone, the rest would take a third of the compiler's time: they have DEBUG=1.
+# one has line numbers alone, the rest would take a quarter of the compiler's time: they have DEBUG=1.
 UBSANFLAGS := -fsanitize=undefined -fno-sanitize=vptr,null,alignment -Wno-maybe-uninitialized -g1
 endif
 # What the compiler calls of libgcc goes through arch/x86/libgcc.S, which changes the calling convention. Anything else

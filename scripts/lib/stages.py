@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The part of scripts/test that needs a compiler: stages, their cases added up, one summary."""
+"""The part of scripts/test that comes after the packages of the build: stages, their cases added up, one summary."""
 
 import argparse
 import concurrent.futures
