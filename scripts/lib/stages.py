@@ -24,6 +24,7 @@ REPRODUCE = re.compile(r"^\s*#? ?reproduce: (.+)$")
 FLAVOURS = ("release", "ubsan")
 FEWER_ROUNDS = "selftest.rounds=200000"
 NICEST = 19  # takes only what the others leave
+MISSING = (127, "packages are missing\n# reproduce: scripts/deps test\n")  # as run_one answers
 
 # The kernel's own suites: flavour, memory, CPUs, tests, more of the command line. Each test runs in the sanitizer's
 # build, which has every check of the debug build, at 4G, where DMA32 is the high zone; in the release build at 64G,
@@ -197,13 +198,11 @@ def reproductions(stage, command, text, failed):
 
 def run_stage(stage, packages):
     """`packages` is the process that installs what only the tests need; the build does not wait for it."""
-    start = time.monotonic()
     if stage.name == "build":
         return run_build()
-    if packages.wait() != 0:
-        return Result(stage.name, 0, 1, 0, time.monotonic() - start, ["scripts/deps test"], "packages are missing")
+    start = time.monotonic()
     result = Result(stage.name, 0, 0, 0, 0.0, [])
-    answers = [run_one(command, stage.nice) for command in stage.commands]
+    answers = [run_one(command, stage.nice) if packages.wait() == 0 else MISSING for command in stage.commands]
     with open(os.path.join(LOGS, f"{stage.name}.log"), "w", encoding="utf-8") as log:
         for command, (status, text) in zip(stage.commands, answers):
             log.write(f"$ {shlex.join(command)}\n{text}\n")
