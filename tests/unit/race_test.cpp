@@ -167,11 +167,7 @@ KTEST(race, entries_come_and_go_whole, .flags = TestFlag::NeedsSmp | TestFlag::S
       ++present;
       if (seen != kOne && seen != kOther) ++torn;
     };
-    // As many rounds as it takes until enough was there to be seen: a busy host may let the CPUs run in turns.
-    for (u32 round = 0; round < 50 && (round == 0 || present < 100); ++round) {
-      EXPECT(run_race(test.random(), first_cpu, race_iterations(), write, read));
-    }
-    EXPECT(present >= 100);
+    EXPECT(run_race_until(test, first_cpu, write, read, [&] { return present >= 100; }));
     return torn;
   });
 }

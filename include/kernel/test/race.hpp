@@ -60,6 +60,18 @@ template <typename First, typename Second>
   return b.has_value();
 }
 
+/// Such runs, each of race_iterations(), until enough() says that what the race is about was there to be seen: a busy
+/// host may let the CPUs run in turns. False if that never came, or if there was no memory for threads.
+template <typename First, typename Second, typename Enough>
+[[nodiscard]] bool run_race_until(TestContext& test, u32 first_cpu, First first, Second second, Enough enough) {
+  constexpr u32 kRounds = 50;
+  for (u32 round = 0; round < kRounds; ++round) {
+    if (!run_race(test.random(), first_cpu, race_iterations(), first, second)) return false;
+    if (enough()) return true;
+  }
+  return false;
+}
+
 /// Plays `race(variant, first_cpu)`, which returns how often the rule was seen broken: never may it be with the roles
 /// either way round, and the twin must be caught. A twin that was not caught, which happens where the host does not run
 /// both CPUs at once, makes the test inconclusive: a skip, which scripts/ktest-skips.txt permits only in runs that
