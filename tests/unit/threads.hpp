@@ -47,6 +47,12 @@ inline ThreadOptions elsewhere(Priority priority = Priority::Normal) {
 inline u32 load(const u32& word) { return __atomic_load_n(&word, __ATOMIC_SEQ_CST); }
 inline void store(u32& word, u32 value) { __atomic_store_n(&word, value, __ATOMIC_SEQ_CST); }
 inline u32 add(u32& word, u32 value) { return __atomic_fetch_add(&word, value, __ATOMIC_SEQ_CST); }
+/// To the larger of the two.
+inline void raise(u32& word, u32 value) {
+  u32 seen = load(word);
+  while (seen < value && !__atomic_compare_exchange_n(&word, &seen, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+  }
+}
 
 /// Gives others the CPU until `condition` or so many milliseconds have passed.
 template <typename Condition>
