@@ -87,11 +87,12 @@ void interrupt_cpu(u32 cpu) {
 /// Interrupts every CPU that is neither this one nor idle and has not flushed since.
 u32 interrupt_those_behind(u32 generation) {
   raise(wanted_generation, generation);
-  const CpuMask idle = idle_mask.load();  // after the generation rose, see tlb_leave_idle()
+  const bool done = is_known_done(generation);  // a CPU that leaves its idling may seem to be behind all the same
+  const CpuMask idle = idle_mask.load();        // after the generation rose, see tlb_leave_idle()
   u32 interrupted = 0;
   for (u32 cpu = 0; cpu < online_cpus(); ++cpu) {
     if (cpu == this_cpu()) continue;
-    if (is_behind(cpu, generation) && (idle >> cpu & 1) == 0) {
+    if (!done && is_behind(cpu, generation) && (idle >> cpu & 1) == 0) {
       interrupt_cpu(cpu);
       ++interrupted;
     } else {

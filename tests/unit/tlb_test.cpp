@@ -54,7 +54,7 @@ KTEST(tlb, what_was_done_once_stays_done, .flags = TestFlag::NeedsSmp) {
   REQUIRE(crew.add("dozer", Dozer::run, &dozer, elsewhere()));
   const u32 rounds = race_iterations() / 50;
   u32 done = 0, taken_back = 0;
-  for (u32 i = 0; i < rounds; ++i) {
+  const auto look_on = [&] {
     const u32 generation = tlb_new_generation();
     flush_tlb_all();
     dozer.call();
@@ -65,12 +65,16 @@ KTEST(tlb, what_was_done_once_stays_done, .flags = TestFlag::NeedsSmp) {
       for (u32 again = 0; again < 50; ++again) taken_back += tlb_generation_is_done(generation) ? 0 : 1;
       break;
     }
-  }
+  };
+  for (u32 i = 0; i < rounds; ++i) look_on();
+  EXPECT(within_ms(10'000, [&] {  // on a busy host the dozer may not have run at all
+    if (done == 0) look_on();
+    return done != 0;
+  }));
   store(dozer.stop, 1);
   dozer.call();
   crew.join();
   test.note("{} of {} generations were done without waiting", done, rounds);
-  EXPECT(done != 0);
   EXPECT_EQ(taken_back, 0u);
 }
 
