@@ -20,6 +20,7 @@ from qemu import Guest, GuestConfig, GuestFailure
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "scripts/lib"))
+import guest as emulator  # noqa: E402
 import turns  # noqa: E402
 
 _iso_lock = threading.Lock()
@@ -94,6 +95,7 @@ class GuestScope:
         if isinstance(error, GuestFailure) and not hasattr(error, "details"):
             error.details = (f"qemu: {self.guest.config.shell_line()}",
                              *(f"| {line}" for line in self.guest.transcript()))
+            error.emulator_has_crashed = self.guest.process.poll() == emulator.CRASHED_STATUS
         self.guest.close()
         return False
 
@@ -105,7 +107,8 @@ def boot(**settings) -> GuestScope:
     return GuestScope(GuestConfig(**settings))
 
 
-def run_case(case: Case) -> Outcome:
+def run_case(case: Case, is_repeated: bool = False) -> Outcome:
+    """Runs it, and once more if the emulator itself has crashed."""
     start = time.monotonic()
 
     def outcome(verdict, message="", details=()):
@@ -116,6 +119,9 @@ def run_case(case: Case) -> Outcome:
     except Skip as why:
         return outcome("skip", str(why))
     except GuestFailure as failure:
+        if getattr(failure, "emulator_has_crashed", False) and not is_repeated:
+            print(f"# {case.name}: QEMU has crashed; run once more", flush=True)
+            return run_case(case, is_repeated=True)
         return outcome("fail", str(failure), getattr(failure, "details", ()))
     except Exception:  # a broken test is a failure of that test, not of the run
         return outcome("fail", "the test itself broke", traceback.format_exc().splitlines())

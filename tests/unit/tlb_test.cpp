@@ -82,11 +82,29 @@ KTEST(tlb, a_cpu_that_has_flushed_is_not_disturbed, .flags = TestFlag::NeedsSmp)
   const u32 older = tlb_new_generation(), newer = tlb_new_generation();
   tlb_wait_for_generation(newer);
   const TlbEvents before = tlb_events();
-  tlb_wait_for_generation(older);  // everybody has flushed since
+  EXPECT_EQ(tlb_wait_for_generation(older), 0u);  // everybody has flushed since
   const TlbEvents after = tlb_events();
   EXPECT_EQ(after.ipis_sent, before.ipis_sent);
   EXPECT_EQ(after.ipis_saved - before.ipis_saved, online_cpus() - 1);
   EXPECT_EQ(after.range_shootdowns, before.range_shootdowns);
+}
+
+KTEST(tlb, a_cpu_that_leaves_its_idling_is_not_disturbed, .flags = TestFlag::NeedsSmp) {
+  // It was idle when all had flushed; when it is woken it is not idle any more, and flushes on its way.
+  Dozer dozer;
+  Crew<1> crew;
+  REQUIRE(crew.add("dozer", Dozer::run, &dozer, elsewhere()));
+  u32 disturbed = 0;
+  for (u32 i = 0; i < race_iterations() / 50; ++i) {
+    const u32 generation = tlb_new_generation();
+    tlb_wait_for_generation(generation);
+    dozer.call();
+    for (u32 look = 0; look < 50; ++look) disturbed += tlb_wait_for_generation(generation);
+  }
+  store(dozer.stop, 1);
+  dozer.call();
+  crew.join();
+  EXPECT_EQ(disturbed, 0u);
 }
 
 KTEST(tlb, an_idle_cpu_is_left_alone, .flags = TestFlag::NeedsSmp) {
