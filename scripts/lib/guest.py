@@ -28,8 +28,8 @@ PASS_STATUS, FAIL_STATUS, PANIC_STATUS = 33, 35, 37
 EXIT_CODES = {PASS_STATUS: 0, FAIL_STATUS: 1, PANIC_STATUS: 2}
 EXIT_TIMEOUT = 124
 EXIT_OTHER = 3
-# The emulator itself has crashed, and nothing is said of the kernel: once in thousands of boots QEMU 7.2 stores to a
-# device by a memory map that another thread has just replaced. What tests the kernel starts such a guest once more.
+# The emulator itself has crashed, and nothing is said of the kernel: QEMU 7.2 was seen to do so once in thousands of
+# boots, in memory_region_dispatch_write() without a region. What tests the kernel starts such a guest once more.
 CRASHED_STATUS = -signal.SIGSEGV
 
 
